@@ -1,0 +1,139 @@
+"""Values that every stage shares: the record base, instants in UTC, canonical JSON and digests.
+
+Nothing here knows a stage; every module may import it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+
+from advisor.errors import SettingsInvalid
+
+
+class Record(BaseModel):
+    """A fact: never edited. A new fact is a new record.
+
+    Use tuples, not lists: frozen is shallow. NaN and infinity are refused, so "no data" needs a value of its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("an instant needs a time zone")
+    return value.astimezone(UTC)
+
+
+def format_instant(value: datetime) -> str:
+    """Return an instant as RFC 3339 in UTC with a ``Z``; whole seconds carry no fraction."""
+    text = value.astimezone(UTC).isoformat(timespec="milliseconds" if value.microsecond else "seconds")
+    return text.replace("+00:00", "Z")
+
+
+# Equal instants in two zones compare equal but hash differently: stored in UTC only, written one way only.
+Instant = Annotated[
+    datetime, AfterValidator(_utc), PlainSerializer(format_instant, return_type=str, when_used="json")
+]
+
+
+def parse_instant(text: str, now: datetime) -> datetime:
+    """Return the instant that a person wrote.
+
+    Args:
+        text: RFC 3339 (a missing zone is UTC), epoch seconds or milliseconds, ``now``, or an age such as ``15m`` or
+            ``2h ago``.
+        now: What ``now`` and ages count from.
+
+    Raises:
+        SettingsInvalid: Nothing of that kind.
+    """
+    word = text.strip()
+    if word.lower() == "now":
+        return now
+    age = word.lower().removesuffix("ago").strip().removeprefix("-")
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    try:
+        if age and age[-1] in units and age[:-1].replace(".", "", 1).isdigit() and age.isascii():
+            return now - timedelta(seconds=float(age[:-1]) * units[age[-1]])
+        if word.replace(".", "", 1).isdigit() and word.isascii():
+            number = float(word)
+            return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, UTC)
+        value = datetime.fromisoformat(word)
+    except (ValueError, OverflowError, OSError) as error:
+        raise SettingsInvalid(
+            f"time {text[:60]!r} is not understood: write 2026-11-22T08:00:00Z, epoch seconds, or an age such as 15m"
+        ) from error
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8; what digests are taken over.
+
+    Raises:
+        ValueError: NaN or infinity inside.
+    """
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+    ).encode("utf-8", "surrogatepass")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, datetime):
+        return format_instant(value)
+    raise TypeError(f"{type(value).__name__} has no canonical JSON")
+
+
+def digest(value: Any) -> str:
+    """Return ``sha256:…`` over the canonical JSON of a value (bytes are taken as they are)."""
+    data = value if isinstance(value, bytes) else canonical_json(value)
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class Risk(StrEnum):
+    """How much harm a wrong change could do; ordered low < medium < high."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        """Return 0, 1 or 2."""
+        return ("low", "medium", "high").index(self.value)
+
+
+class CauseKind(StrEnum):
+    """What kind of thing brought an incident about."""
+
+    CONFIG_CHANGE = "config_change"
+    DEPLOY = "deploy"
+    LOAD = "load"
+    CAPACITY = "capacity"
+    DEPENDENCY = "dependency"
+    INFRASTRUCTURE = "infrastructure"
+    EXTERNAL = "external"
+    UNKNOWN = "unknown"
+    NONE = "none"
+
+
+class ActionType(StrEnum):
+    """The closed registry of what may be proposed. All but ``escalate`` edit files of the configuration repository."""
+
+    REVERT_COMMIT = "revert_commit"
+    REVERT_KEYS = "revert_keys"
+    SET_VALUE = "set_value"
+    ROLL_BACK_IMAGE = "roll_back_image"
+    SCALE = "scale"
+    RESTART = "restart"
+    ESCALATE = "escalate"
