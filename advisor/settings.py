@@ -1,0 +1,278 @@
+"""`advisor.yaml`: read once, checked whole, unknown keys refused by name.
+
+Secrets never stand in the file: a field ends in ``_env`` or ``_file`` and names where the secret is. Adapters get values
+from here, never the settings themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from advisor.errors import SettingsInvalid, one_line
+from advisor.values import Risk, digest
+
+SETTINGS_BYTES_MAX = 1024 * 1024
+DEFAULT_PATH = Path("advisor.yaml")
+_SECRET_IN_URL = re.compile(r"://[^/@\s]+:[^/@\s]+@")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _one_or_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Globs = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+
+
+class Prometheus(_Section):
+    """Where metrics come from, and how to authenticate there."""
+
+    url: str
+    bearer_token_env: str | None = None
+    bearer_token_file: Path | None = None
+    username: str | None = None
+    password_env: str | None = None
+    password_file: Path | None = None
+    headers: dict[str, str] = {}
+    headers_env: dict[str, str] = {}
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    insecure_skip_verify: bool = False
+    connect_timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    read_timeout_seconds: float = Field(default=10.0, gt=0, le=300)
+    retries: int = Field(default=2, ge=0, le=10)
+    compression: bool = False  # a near server answers faster without; across a WAN turn it on
+
+    @model_validator(mode="after")
+    def _check(self) -> Prometheus:
+        if not re.match(r"^https?://[^\s/]", self.url):
+            raise ValueError(f"url {self.url!r} is not an http(s) address")
+        if _SECRET_IN_URL.search(self.url):
+            raise ValueError("url carries a password; use username and password_env or password_file")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        return self
+
+
+class Repository(_Section):
+    """A configuration repository, by path or URL."""
+
+    url: str
+    branch: str = "main"
+    ssh_key_file: Path | None = None
+    timeout_seconds: float = Field(default=60.0, gt=0, le=600)
+
+    @model_validator(mode="after")
+    def _check(self) -> Repository:
+        if self.url.startswith("-") or self.branch.startswith("-") or not self.url.strip():
+            raise ValueError("url and branch may not be empty or begin with '-'")
+        if re.match(r"^\w+::", self.url):
+            raise ValueError(f"url {self.url!r} names a remote helper; use a path, https, ssh or file")
+        if re.match(r"^https?://[^/@\s]+:[^/@\s]+@", self.url):
+            raise ValueError("url carries a password; use an ssh key or a credential helper")
+        return self
+
+
+class Configuration(_Section):
+    """Where a service's configuration lives: globs inside a repository."""
+
+    repository: str
+    paths: Globs = ("**",)
+
+
+class LogFiles(_Section):
+    """Log files by glob, rotated and gzip ones included."""
+
+    files: Globs
+
+
+class Workload(_Section):
+    """What runs the service in a cluster."""
+
+    namespace: str
+    workload: str
+
+
+class Service(_Section):
+    """One service: which series, configuration and logs are its own."""
+
+    selector: str
+    configuration: Configuration | None = None
+    logs: tuple[LogFiles, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    kubernetes: Workload | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Service:
+        if not re.fullmatch(
+            r'\s*[a-zA-Z_]\w*\s*(=~|!~|!=|=)\s*"(?:[^"\\]|\\.)*"(\s*,\s*[a-zA-Z_]\w*\s*(=~|!~|!=|=)\s*"(?:[^"\\]|\\.)*")*\s*,?\s*',
+            self.selector,
+        ):
+            raise ValueError(f"selector {self.selector!r} is not a list of label matchers such as job=\"checkout\"")
+        return self
+
+
+class ApprovalRules(_Section):
+    """Who may say yes, and until when."""
+
+    approvers: tuple[str, ...] = ()
+    two_person_from_risk: Literal["low", "medium", "high", "never"] = "high"
+    expires_minutes: int = Field(default=30, ge=1, le=240)
+
+    def people_needed(self, risk: Risk) -> int:
+        """Return how many distinct people must approve a change of this risk."""
+        if self.two_person_from_risk == "never":
+            return 1
+        return 2 if risk.rank >= Risk(self.two_person_from_risk).rank else 1
+
+
+class Verification(_Section):
+    """How long recovery is watched before a verdict."""
+
+    settle_seconds: int = Field(default=60, ge=0, le=3600)
+    window_seconds: int = Field(default=600, ge=10, le=86400)
+    samples_min: int = Field(default=5, ge=2, le=10_000)
+
+
+class Limits(_Section):
+    """The bounds of one investigation."""
+
+    deadline_seconds: float = Field(default=30.0, gt=0, le=600)
+    lookback_hours: float = Field(default=24.0, gt=0, le=24 * 31)
+    changes_days: float = Field(default=7.0, gt=0, le=366)
+    series_max: int = Field(default=2000, ge=1, le=100_000)
+    points_max: int = Field(default=1500, ge=50, le=11_000)
+    commits_max: int = Field(default=2000, ge=1, le=100_000)
+
+
+class Settings(_Section):
+    """The whole of `advisor.yaml`. Relative paths count from the file's own folder (``base``)."""
+
+    store: str = "sqlite:///advisor.db"
+    state_directory: Path = Path(".advisor")
+    model: str | None = None
+    prometheus: Prometheus | None = None
+    repositories: dict[str, Repository] = {}
+    services: dict[str, Service] = {}
+    approval: ApprovalRules = ApprovalRules()
+    verification: Verification = Verification()
+    limits: Limits = Limits()
+    playbooks: tuple[Path, ...] = ()
+    base: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        for name, service in self.services.items():
+            if service.configuration and service.configuration.repository not in self.repositories:
+                known = ", ".join(sorted(self.repositories)) or "none"
+                raise ValueError(
+                    f"services.{name}.configuration.repository {service.configuration.repository!r}"
+                    f" is not under repositories (known: {known})"
+                )
+        return self
+
+    def service(self, name: str) -> Service:
+        """Return a configured service.
+
+        Raises:
+            SettingsInvalid: No such service; the message lists those that are.
+        """
+        if name not in self.services:
+            known = ", ".join(sorted(self.services)) or "none; add one under services:"
+            raise SettingsInvalid(f"service {name!r} is not configured (known: {known})")
+        return self.services[name]
+
+    def path(self, value: Path | str) -> Path:
+        """Return a path of the file as an absolute one."""
+        path = Path(value).expanduser()
+        return path if path.is_absolute() else self.base / path
+
+    @property
+    def policy_version(self) -> str:
+        """Return the digest of the rules that an approval was given under."""
+        return digest(self.approval.model_dump(mode="json"))
+
+
+def parse_settings(text: str, base: Path, name: str = "advisor.yaml") -> Settings:
+    """Return the settings written in a YAML text.
+
+    Raises:
+        SettingsInvalid: One line that names the key and what is wrong with it.
+    """
+    if len(text) > SETTINGS_BYTES_MAX:
+        raise SettingsInvalid(f"{name}: larger than {SETTINGS_BYTES_MAX} bytes; is it the right file?")
+    try:
+        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise SettingsInvalid(f"{name}: not readable as YAML: {one_line(str(error), 240)}") from error
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise SettingsInvalid(f"{name}: a mapping is wanted at the top, found {type(data).__name__}")
+    if "base" in data:
+        raise SettingsInvalid(f"{name}: base: unknown key")
+    try:
+        return Settings.model_validate({**data, "base": base})
+    except ValidationError as error:
+        raise SettingsInvalid(f"{name}: {_explain(error)}") from error
+
+
+def load_settings(path: Path) -> Settings:
+    """Return the settings of a file.
+
+    Raises:
+        SettingsInvalid: The file is missing, unreadable or wrong.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise SettingsInvalid(f"{path}: no such file; `advisor init` writes one, --config names another") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"{path}: cannot be read: {one_line(str(error), 200)}") from error
+    return parse_settings(text, path.resolve().parent, str(path))
+
+
+def read_secret(env: str | None, file: Path | None, what: str) -> str | None:
+    """Return a secret from where the settings say it is; None if they name no place.
+
+    Raises:
+        SettingsInvalid: The place is named but empty or unreadable. The secret itself is never in a message.
+    """
+    if env is not None:
+        if not os.environ.get(env):
+            raise SettingsInvalid(f"{what}: environment variable {env} is not set")
+        return os.environ[env]
+    if file is not None:
+        try:
+            text = file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsInvalid(f"{what}: {file} cannot be read: {type(error).__name__}") from error
+        if not text:
+            raise SettingsInvalid(f"{what}: {file} is empty")
+        return text
+    return None
+
+
+def _explain(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors()[:3]:
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        if item["type"] == "extra_forbidden":
+            parts.append(f"{where}: unknown key")
+        elif item["type"] == "missing":
+            parts.append(f"{where}: missing")
+        else:
+            given = item.get("input")
+            shown = f" (found {one_line(repr(given), 60)})" if isinstance(given, str | int | float | bool) else ""
+            parts.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{shown}")
+    return "; ".join(parts)
