@@ -1,1 +1,1 @@
-"""The incident laboratory: real JVMs, a real Prometheus and real git, brought to real incidents within minutes."""
+"""The incident laboratory: real JVMs, a real Prometheus, real git, and real incidents within minutes."""

@@ -1,7 +1,8 @@
-"""The incidents of the laboratory, as data: what is configured, what is committed when, and how much traffic comes.
+"""The incidents of the laboratory, as data: what is configured, what is committed when, and how much traffic
+comes.
 
-An incident says what people and visitors do; it never says what the JVM does about it. ``truth`` is what a correct
-diagnosis must find.
+An incident says what people and visitors do; it never says what the JVM does about it. ``truth`` is what
+a correct diagnosis must find.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Incident:
     rates: dict[str, Points]
     commits: tuple[LiveCommit, ...]
     settings: Settings = field(default_factory=Settings)
-    seconds: float = 140.0
+    seconds: float = 150.0
     compression: float = 120.0
     catalogue: int = 20_000
     jmx_exporter: str | None = None
@@ -95,7 +96,9 @@ def visitors(sessions: float = 30.0, products: float = 25.0, items: float = 15.0
     return {"sessions": steady(sessions), "products": steady(products), "items": steady(items)}
 
 
-CHANGE_AT = 50.0  # Seconds of healthy baseline before the change; three session timeouts of the compressed time.
+CHANGE_AT = (
+    50.0  # Seconds of healthy baseline before the change; three session timeouts of the compressed time.
+)
 
 PAYMENTS_LEVEL = LiveCommit(
     12.0,
@@ -107,7 +110,13 @@ COMMENT = LiveCommit(
     28.0,
     "alice",
     "checkout: say who owns the cache numbers",
-    (Edit(APPLICATION, "# product pages, see README", "# product pages, owned by the catalogue team, see README"),),
+    (
+        Edit(
+            APPLICATION,
+            "# product pages, see README",
+            "# product pages, owned by the catalogue team, see README",
+        ),
+    ),
 )
 PAYMENTS_IMAGE = LiveCommit(
     CHANGE_AT - 4.0,
@@ -161,7 +170,7 @@ HEAP_LOWERED = Incident(
     name="heap_lowered",
     symptom="checkout restarts again and again",
     truth=Truth("config_change", DEPLOYMENT, "-Xmx", "128m", "64m", HEAP_SPACE),
-    rates=visitors(sessions=45.0),
+    rates=visitors(sessions=58.0),
     compression=60.0,
     settings=Settings(java_options="-Xms48m -Xmx128m -XX:+UseG1GC -XX:ActiveProcessorCount=1 -Xss512k"),
     commits=(
@@ -188,7 +197,11 @@ CACHE_LIMIT = Incident(
         PAYMENTS_LEVEL,
         PAYMENTS_IMAGE,
         POOL_TWEAK,
-        guilty("alice", "checkout: fewer database reads", Edit(APPLICATION, "maximum-size: 500", "maximum-size: 50000")),
+        guilty(
+            "alice",
+            "checkout: fewer database reads",
+            Edit(APPLICATION, "maximum-size: 500", "maximum-size: 50000"),
+        ),
         LEVEL_LATER,
     ),
 )
@@ -252,9 +265,9 @@ METASPACE = Incident(
     name="metaspace",
     symptom="checkout dies some time after the release",
     truth=Truth("deploy", DEPLOYMENT, "image", f"{IMAGE}:2.4.0", f"{IMAGE}:2.6.0", "Metaspace"),
-    rates=visitors(sessions=15.0, products=50.0),
+    rates=visitors(sessions=15.0, products=80.0),
     settings=Settings(
-        java_options="-Xms48m -Xmx96m -XX:MaxMetaspaceSize=64m -XX:CompressedClassSpaceSize=24m"
+        java_options="-Xms48m -Xmx128m -XX:MaxMetaspaceSize=28m -XX:CompressedClassSpaceSize=24m"
         " -XX:+UseSerialGC -XX:ActiveProcessorCount=1 -Xss512k"
     ),
     commits=(
@@ -269,7 +282,12 @@ NATIVE_THREADS = Incident(
     name="native_threads",
     symptom="checkout cannot start threads",
     truth=Truth(
-        "config_change", APPLICATION, "server.tomcat.threads.max", "40", "2000", "unable to create native thread"
+        "config_change",
+        APPLICATION,
+        "server.tomcat.threads.max",
+        "40",
+        "2000",
+        "unable to create native thread",
     ),
     rates={**visitors(sessions=20.0), "polls": steady(5.0)},
     settings=Settings(
@@ -290,7 +308,12 @@ DIRECT_MEMORY = Incident(
     name="direct_memory",
     symptom="receipts fail with status 500",
     truth=Truth(
-        "config_change", DEPLOYMENT, "-XX:MaxDirectMemorySize", "64m", "16m", "Cannot reserve 262144 bytes of direct buffer"
+        "config_change",
+        DEPLOYMENT,
+        "-XX:MaxDirectMemorySize",
+        "64m",
+        "16m",
+        "Cannot reserve 262144 bytes of direct buffer",
     ),
     rates={**visitors(sessions=20.0), "receipts": ((0.0, 12.0), (CHANGE_AT, 12.0), (CHANGE_AT + 60, 18.0))},
     settings=Settings(

@@ -1,10 +1,11 @@
 """The incident laboratory: brings real incidents about and keeps them at hand.
 
-``running`` starts one Prometheus and, for each incident, a JVM and its traffic, makes the team's commits at their time,
-rolls the guilty one out, and waits for the end. The caller then has the running wreck: it can investigate, commit a
-remedy to ``config.git``, call ``pull_and_restart`` and watch the recovery.
+``running`` starts one Prometheus and, for each incident, a JVM and its traffic, makes the team's commits
+at their time, rolls the guilty one out, and waits for the end. The caller then has the running wreck: it
+can investigate, commit a remedy to ``config.git``, call ``pull_and_restart`` and watch the recovery.
 
-It knows what it does to the service, never what must come of it: ``truth.json`` says what was changed and what was seen.
+It knows what it does to the service, never what must come of it: ``truth.json`` says what was changed and
+what was seen.
 """
 
 from __future__ import annotations
@@ -172,7 +173,11 @@ def write_configuration(run: Run) -> None:
                 "logs": [{"files": ["logs/checkout*.log", "logs/checkout*.log.*.gz"]}],
             }
         },
-        "approval": {"approvers": ["alice@example.org"], "two_person_from_risk": "high", "expires_minutes": 30},
+        "approval": {
+            "approvers": ["alice@example.org"],
+            "two_person_from_risk": "high",
+            "expires_minutes": 30,
+        },
     }
     run.configuration.write_text(yaml.safe_dump(document, sort_keys=False))
 
@@ -192,11 +197,23 @@ def prepare(incidents: Sequence[Incident], workdir: Path) -> list[Run]:
         folder.mkdir(parents=True)
         agent = jmx_agent(incident.jmx_exporter, cache) if incident.jmx_exporter else None
         if incident.jmx_exporter and agent is None:
-            print(f"{incident.name}: no JMX exporter at hand, the service's own metrics are used", file=sys.stderr)
+            print(
+                f"{incident.name}: no JMX exporter at hand, the service's own metrics are used",
+                file=sys.stderr,
+            )
         repository = build(folder, incident.settings, datetime.now(UTC))
         service = Checkout(incident, folder, classes, agent, ports.pop(), ports.pop(), ports.pop())
         prometheus.targets[incident.job] = service.metrics_port
-        runs.append(Run(incident, folder, repository, service, Load(incident, service.port, folder, number + 1), prometheus))
+        runs.append(
+            Run(
+                incident,
+                folder,
+                repository,
+                service,
+                Load(incident, service.port, folder, number + 1),
+                prometheus,
+            )
+        )
     return runs
 
 
@@ -204,7 +221,9 @@ def play(runs: Sequence[Run]) -> None:
     """Bring the incidents about side by side: begin, commit at the planned times, wait for the end of each."""
     for run in runs:
         run.begin()
-    schedule = [(run.started_at + commit.at_seconds, run, commit) for run in runs for commit in run.incident.commits]
+    schedule = [
+        (run.started_at + commit.at_seconds, run, commit) for run in runs for commit in run.incident.commits
+    ]
     ends = [(run.started_at + run.incident.seconds, run, None) for run in runs]
     for due, run, commit in sorted([*schedule, *ends], key=lambda item: item[0]):
         time.sleep(max(0.0, due - time.time()))
@@ -244,7 +263,9 @@ def report(run: Run) -> str:
     """Return one line about how an incident ended."""
     truth = run.truth
     verdict = "as meant" if run.came_about else "NOT AS MEANT"
-    return f"{run.name:<16} {verdict:<12} deaths {run.service.deaths}  OutOfMemoryError: {truth['oom_message']}"
+    return (
+        f"{run.name:<16} {verdict:<12} deaths {run.service.deaths}  OutOfMemoryError: {truth['oom_message']}"
+    )
 
 
 def command_run(arguments: argparse.Namespace) -> int:
@@ -263,7 +284,10 @@ def command_run(arguments: argparse.Namespace) -> int:
                 if arguments.record:
                     record(run, arguments.record)
             if arguments.hold:
-                print(f"Prometheus: {runs[0].prometheus.url}; holding for {arguments.hold:.0f} s", file=sys.stderr)
+                print(
+                    f"Prometheus: {runs[0].prometheus.url}; holding for {arguments.hold:.0f} s",
+                    file=sys.stderr,
+                )
                 time.sleep(arguments.hold)
     print(f"{len(names)} incidents in {time.monotonic() - begun:.0f} s, {failed} not as meant", flush=True)
     return 1 if failed else 0
@@ -276,15 +300,21 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the laboratory from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.lab.lab", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.lab.lab", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="name the incidents")
     run = commands.add_parser("run", help="bring incidents about")
     run.add_argument("incident", nargs="*", metavar="INCIDENT", help="default: all")
     run.add_argument("--workdir", type=Path, default=WORKDIR)
     run.add_argument("--wave", type=int, default=WAVE_SIZE, help="incidents at the same time")
-    run.add_argument("--hold", type=float, default=0.0, metavar="SECONDS", help="keep a wave running afterwards")
-    run.add_argument("--record", type=Path, metavar="FOLDER", help="write metrics, logs and repository of each incident")
+    run.add_argument(
+        "--hold", type=float, default=0.0, metavar="SECONDS", help="keep a wave running afterwards"
+    )
+    run.add_argument(
+        "--record", type=Path, metavar="FOLDER", help="write metrics, logs and repository of each incident"
+    )
     arguments = parser.parse_args(argv)
     if arguments.command == "list":
         for incident in INCIDENTS.values():

@@ -1,7 +1,8 @@
 """Honest, bounded traffic for one checkout service of the laboratory.
 
-Arrivals of every kind of request are a Poisson process, so the noise is that of real visitors. The rates may follow a
-plan over time. Runs as a process of its own; talks to the loopback address only; ends by itself.
+Arrivals of every kind of request are a Poisson process, so the noise is that of real visitors. The rates
+may follow a plan over time. Runs as a process of its own; talks to the loopback address only; ends by
+itself.
 """
 
 from __future__ import annotations
@@ -61,10 +62,16 @@ class Traffic:
                     reader, writer = self.idle.pop()
                 else:
                     reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.write(f"{method} {path} HTTP/1.1\r\nHost: checkout\r\nContent-Length: 0\r\n\r\n".encode())
+                writer.write(
+                    f"{method} {path} HTTP/1.1\r\nHost: checkout\r\nContent-Length: 0\r\n\r\n".encode()
+                )
                 head = await reader.readuntil(b"\r\n\r\n")
                 status = int(head.split(b" ", 2)[1])
-                length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+                length = next(
+                    int(line[15:])
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length:")
+                )
                 body = await reader.readexactly(length)
             self.answered[status] = self.answered.get(status, 0) + 1
             self.idle.append((reader, writer))
@@ -103,7 +110,9 @@ class Traffic:
         await self.request("GET", f"/api/receipts/{random.randrange(10_000)}")
 
 
-async def arrive(traffic: Traffic, rate: Callable[[float], float], send: Callable[[], Awaitable[None]], until: float) -> None:
+async def arrive(
+    traffic: Traffic, rate: Callable[[float], float], send: Callable[[], Awaitable[None]], until: float
+) -> None:
     """Send one kind of request at the planned rate until the given moment."""
     running: set[asyncio.Task[None]] = set()
     due = time.monotonic()
@@ -137,7 +146,9 @@ async def run(port: int, seconds: float, rates: dict[str, Points], catalogue: in
     def planned(points: Points) -> Callable[[float], float]:
         return lambda second: at(points, second)
 
-    await asyncio.gather(*(arrive(traffic, planned(points), kinds[kind], until) for kind, points in rates.items()))
+    await asyncio.gather(
+        *(arrive(traffic, planned(points), kinds[kind], until) for kind, points in rates.items())
+    )
     return traffic
 
 

@@ -1,7 +1,7 @@
 """Starts, supervises and ends the processes of the laboratory: JVMs, traffic, Prometheus.
 
-Each child leads a process group of its own and is ended by its own id, so a run leaves nothing behind and touches
-nothing else. Servers listen on the loopback address only.
+Each child leads a process group of its own and is ended by its own id, so a run leaves nothing behind and
+touches nothing else. Servers listen on the loopback address only.
 """
 
 from __future__ import annotations
@@ -77,7 +77,12 @@ def spawn(command: list[str], output: IO[bytes] | Path, cwd: Path | None = None)
     opened = output.open("ab") if isinstance(output, Path) else output
     try:
         return subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=opened, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=opened,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     finally:
         opened.close()
@@ -102,7 +107,9 @@ def tool(name: str) -> str:
     """Return the path of a program that must be installed."""
     found = shutil.which(name)
     if found is None:
-        raise LabError(f"{name} is not installed; the laboratory needs java, javac, git, prometheus and prlimit")
+        raise LabError(
+            f"{name} is not installed; the laboratory needs java, javac, git, prometheus and prlimit"
+        )
     return found
 
 
@@ -111,7 +118,11 @@ def compile_service(target: Path) -> Path:
     sources = sorted(str(file) for file in (HERE / "service").rglob("*.java"))
     target.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [tool("javac"), "--release", "17", "-d", str(target), *sources], capture_output=True, text=True, timeout=120, check=False
+        [tool("javac"), "--release", "17", "-d", str(target), *sources],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     if done.returncode != 0:
         raise LabError(f"The checkout service does not compile:\n{done.stderr}")
@@ -125,7 +136,14 @@ def jmx_agent(version: str, cache: Path) -> Path | None:
     maven = shutil.which("mvn")
     if not jar.exists() and maven is not None:
         subprocess.run(
-            [maven, "-q", "-B", COPY_GOAL, f"-Dartifact={JMX_ARTIFACT}:{version}", f"-DoutputDirectory={cache}"],
+            [
+                maven,
+                "-q",
+                "-B",
+                COPY_GOAL,
+                f"-Dartifact={JMX_ARTIFACT}:{version}",
+                f"-DoutputDirectory={cache}",
+            ],
             capture_output=True,
             timeout=300,
             check=False,
@@ -170,7 +188,11 @@ class Checkout:
         logs = self.folder / "logs"
         limit = self.incident.address_space_bytes
         prefix = [tool("prlimit"), f"--as={limit}", "env", "MALLOC_ARENA_MAX=1"] if limit else []
-        agent = [f"-javaagent:{self.agent}=127.0.0.1:{self.agent_port}:{HERE / 'jmx_exporter.yaml'}"] if self.agent else []
+        agent = (
+            [f"-javaagent:{self.agent}=127.0.0.1:{self.agent_port}:{HERE / 'jmx_exporter.yaml'}"]
+            if self.agent
+            else []
+        )
         return [
             *prefix,
             tool("java"),
@@ -199,7 +221,9 @@ class Checkout:
             self._wanted = True
             self._launch()
             if self._watcher is None:
-                self._watcher = threading.Thread(target=self._supervise, name=f"supervise-{self.incident.name}", daemon=True)
+                self._watcher = threading.Thread(
+                    target=self._supervise, name=f"supervise-{self.incident.name}", daemon=True
+                )
                 self._watcher.start()
         wait_for(f"http://127.0.0.1:{self.metrics_port}/metrics", 30, self.incident.job)
 
@@ -264,7 +288,14 @@ class Load:
     def start(self) -> None:
         """Begin to send."""
         rates: dict[str, Points] = {kind: list(points) for kind, points in self.incident.rates.items()}
-        command = [sys.executable, str(HERE / "load.py"), "--port", str(self.port), "--rates", json.dumps(rates)]
+        command = [
+            sys.executable,
+            str(HERE / "load.py"),
+            "--port",
+            str(self.port),
+            "--rates",
+            json.dumps(rates),
+        ]
         command += ["--catalogue", str(self.incident.catalogue), "--seed", str(self.seed)]
         self._child = spawn(command, self.folder / "load.log")
 
@@ -292,14 +323,23 @@ class Prometheus:
         """Write the configuration, start, and wait until it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         jobs = [
-            {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in self.targets.items()
+            {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+            for job, port in self.targets.items()
         ]
         document = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
         configuration = self.folder / "prometheus.yml"
         configuration.write_text(yaml.safe_dump(document, sort_keys=False))
         self.port = self.port or free_ports(1)[0]
-        command = [tool("prometheus"), f"--config.file={configuration}", f"--storage.tsdb.path={self.folder / 'data'}"]
-        command += [f"--web.listen-address=127.0.0.1:{self.port}", "--storage.tsdb.retention.time=30d", "--log.level=warn"]
+        command = [
+            tool("prometheus"),
+            f"--config.file={configuration}",
+            f"--storage.tsdb.path={self.folder / 'data'}",
+        ]
+        command += [
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--storage.tsdb.retention.time=30d",
+            "--log.level=warn",
+        ]
         self._child = spawn(command, self.folder / "prometheus.log")
         wait_for(f"{self.url}/-/ready", 30, "Prometheus")
 

@@ -1,7 +1,8 @@
 """Builds the configuration repository of one incident: a bare remote, five days of history, a checkout.
 
-The history is what a small team leaves behind in a week: two services, four people, comments, odd layout, changes that
-matter and many that do not. All git runs with its own environment, so nobody's global configuration takes part.
+The history is what a small team leaves behind in a week: two services, four people, comments, odd layout,
+changes that matter and many that do not. All git runs with its own environment, so nobody's global
+configuration takes part.
 """
 
 from __future__ import annotations
@@ -137,15 +138,42 @@ def past(hours_ago: float, author: str, message: str, *edits: tuple[str, str, st
 def history(settings: Settings) -> tuple[Past, ...]:
     """Return the commits after the import, oldest first; they end at the given settings."""
     return (
-        past(116.2, "bob", "README: say how a change gets live", ("README.md", "* Ask", "* Small commits, please.\n* Ask")),
-        past(110.5, "carol", "payments: release 1.8.1", (PAYMENTS_DEPLOYMENT, "payments:1.8.0", "payments:1.8.1")),
+        past(
+            116.2,
+            "bob",
+            "README: say how a change gets live",
+            ("README.md", "* Ask", "* Small commits, please.\n* Ask"),
+        ),
+        past(
+            110.5,
+            "carol",
+            "payments: release 1.8.1",
+            (PAYMENTS_DEPLOYMENT, "payments:1.8.0", "payments:1.8.1"),
+        ),
         past(99.0, "alice", "checkout: web log back to INFO", (APPLICATION, "web: DEBUG", "web: INFO")),
         past(93.4, "bob", "checkout: release 2.3.2", (DEPLOYMENT, f"{IMAGE}:2.3.1", f"{IMAGE}:2.3.2")),
-        past(92.9, "bob", "checkout: probe a little earlier", (DEPLOYMENT, "periodSeconds: 10", "periodSeconds: 5")),
+        past(
+            92.9,
+            "bob",
+            "checkout: probe a little earlier",
+            (DEPLOYMENT, "periodSeconds: 10", "periodSeconds: 5"),
+        ),
         past(75.1, "dave", "payments: ten connections", (PAYMENTS, "pool-size: 8", "pool-size: 10")),
-        past(73.8, "carol", "payments: release 1.9.0", (PAYMENTS_DEPLOYMENT, "payments:1.8.1", "payments:1.9.0")),
-        past(70.0, "alice", "checkout: comment the pool timeout", (APPLICATION, "# milliseconds", "# in milliseconds")),
-        past(52.6, "dave", "payments: wait longer for the provider", (PAYMENTS, "timeout: 4s", "timeout: 6s")),
+        past(
+            73.8,
+            "carol",
+            "payments: release 1.9.0",
+            (PAYMENTS_DEPLOYMENT, "payments:1.8.1", "payments:1.9.0"),
+        ),
+        past(
+            70.0,
+            "alice",
+            "checkout: comment the pool timeout",
+            (APPLICATION, "# milliseconds", "# in milliseconds"),
+        ),
+        past(
+            52.6, "dave", "payments: wait longer for the provider", (PAYMENTS, "timeout: 4s", "timeout: 6s")
+        ),
         past(49.9, "bob", "checkout: more request memory", (DEPLOYMENT, "memory: 160Mi", "memory: 176Mi")),
         past(
             47.3,
@@ -153,10 +181,22 @@ def history(settings: Settings) -> tuple[Past, ...]:
             f"checkout: release {settings.release}",
             (DEPLOYMENT, f"{IMAGE}:2.3.2", f"{IMAGE}:{settings.release}"),
         ),
-        past(30.2, "alice", "README: name the owners", ("README.md", "the owner of", "the owner (alice: checkout) of")),
-        past(27.5, "dave", "payments: release 1.9.1", (PAYMENTS_DEPLOYMENT, "payments:1.9.0", "payments:1.9.1")),
+        past(
+            30.2,
+            "alice",
+            "README: name the owners",
+            ("README.md", "the owner of", "the owner (alice: checkout) of"),
+        ),
+        past(
+            27.5, "dave", "payments: release 1.9.1", (PAYMENTS_DEPLOYMENT, "payments:1.9.0", "payments:1.9.1")
+        ),
         past(22.1, "bob", "checkout: cpu request as measured", (DEPLOYMENT, "cpu: 200m", "cpu: 250m")),
-        past(5.3, "carol", "checkout: expose the info endpoint", (APPLICATION, '"health,prom', '"health,info,prom')),
+        past(
+            5.3,
+            "carol",
+            "checkout: expose the info endpoint",
+            (APPLICATION, '"health,prom', '"health,info,prom'),
+        ),
     )
 
 
@@ -196,7 +236,13 @@ def git(folder: Path, *arguments: str, author: str = "alice", at: datetime | Non
         "GIT_COMMITTER_DATE": when,
     }
     done = subprocess.run(
-        ["git", *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=60
+        ["git", *arguments],
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     return done.stdout.strip()
 

@@ -9,6 +9,7 @@ import java.util.concurrent.atomic.AtomicLong;
 /** A simulated database pool: a bounded number of queries at once, each taking a few milliseconds. */
 final class ConnectionPool {
     /** No connection came free in time; the message is the one operators know. */
+    @SuppressWarnings("serial") // Never serialized.
     static final class TimeoutException extends RuntimeException {
         TimeoutException(String message) {
             super(message);

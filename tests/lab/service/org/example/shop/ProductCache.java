@@ -8,7 +8,7 @@ import java.util.concurrent.atomic.AtomicLong;
 
 /** Least-recently-used cache of product pages, bounded by {@code cache.products.maximum-size}. */
 final class ProductCache {
-    private final Map<Integer, byte[][]> pages = new LinkedHashMap<>(64, 0.75f, true);
+    private final Map<Integer, byte[]> pages = new LinkedHashMap<>(64, 0.75f, true);
     private final AtomicLong hits = new AtomicLong();
     private final AtomicLong misses = new AtomicLong();
     private final AtomicLong evictions = new AtomicLong();
@@ -19,13 +19,13 @@ final class ProductCache {
     }
 
     /** Return the page, or null on a miss: the caller then loads it and puts it here. */
-    synchronized byte[][] get(int product) {
-        byte[][] page = pages.get(product);
+    synchronized byte[] get(int product) {
+        byte[] page = pages.get(product);
         (page == null ? misses : hits).incrementAndGet();
         return page;
     }
 
-    synchronized void put(int product, byte[][] page) {
+    synchronized void put(int product, byte[] page) {
         pages.put(product, page);
         Iterator<Integer> eldest = pages.keySet().iterator();
         while (pages.size() > maximumSize) {
@@ -36,12 +36,8 @@ final class ProductCache {
     }
 
     /** A page as the database would give it: text, price table and pictures' metadata, 10 to 18 KB. */
-    static byte[][] load() {
-        byte[][] page = new byte[ThreadLocalRandom.current().nextInt(5, 10)][];
-        for (int part = 0; part < page.length; part++) {
-            page[part] = new byte[2048];
-        }
-        return page;
+    static byte[] load() {
+        return new byte[ThreadLocalRandom.current().nextInt(10_240, 18_432)];
     }
 
     synchronized int size() {

@@ -31,8 +31,8 @@ final class Recommendations {
 
     /** Render the panel; from 2.5 on the panel stays live and nobody ever takes its listener away. */
     int render(int product) {
-        byte[][] panel = new byte[ThreadLocalRandom.current().nextInt(4, 9)][2048];
-        PriceListener listener = (changed, cents) -> panel[changed % panel.length][0] = (byte) cents;
+        byte[] panel = new byte[ThreadLocalRandom.current().nextInt(8_192, 16_384)];
+        PriceListener listener = (changed, cents) -> panel[changed % panel.length] = (byte) cents;
         feed.register(listener);
         if (!livePanel) {
             feed.deregister(listener);

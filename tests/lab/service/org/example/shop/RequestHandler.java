@@ -103,7 +103,7 @@ final class RequestHandler implements HttpHandler {
         if (!sessions.touch(id)) {
             return new Answer(uri, 404, "{\"status\":404}");
         }
-        if (ThreadLocalRandom.current().nextInt(40) == 0) {
+        if (ThreadLocalRandom.current().nextInt(6) == 0) {
             LOG.info("Order placed for session " + id + ", total " + ThreadLocalRandom.current().nextInt(5, 400) + " EUR");
         }
         return new Answer(uri, 200, "{\"status\":\"added\"}");
@@ -111,13 +111,16 @@ final class RequestHandler implements HttpHandler {
 
     private Answer product(int product) throws Exception {
         garbage();
-        byte[][] page = products.get(product);
+        byte[] page = products.get(product);
         if (page == null) {
             connections.query();
             page = ProductCache.load();
             products.put(product, page);
+            if (ThreadLocalRandom.current().nextInt(10) == 0) {
+                LOG.info("Loaded product " + product + " from the catalogue, " + page.length + " bytes");
+            }
         }
-        String body = "{\"id\":" + product + ",\"parts\":" + page.length + ",\"discount\":" + discounts.percentFor(product)
+        String body = "{\"id\":" + product + ",\"bytes\":" + page.length + ",\"discount\":" + discounts.percentFor(product)
                 + ",\"panel\":" + recommendations.render(product) + "}";
         return new Answer("/api/products/{id}", 200, body);
     }

@@ -30,14 +30,13 @@ final class SessionStore {
 
     String create() {
         Session session = new Session();
-        int blocks = ThreadLocalRandom.current().nextInt(6, 11);
-        for (int block = 0; block < blocks; block++) {
-            session.attributes.add(new byte[4096]);
+        for (int attribute = 0; attribute < 3; attribute++) {
+            session.attributes.add(new byte[ThreadLocalRandom.current().nextInt(8_192, 13_312)]);
         }
         String id = UUID.randomUUID().toString();
         sessions.put(id, session);
         activeMaximum = Math.max(activeMaximum, sessions.size());
-        if (created.incrementAndGet() % 100 == 0) {
+        if (created.incrementAndGet() % 20 == 0) {
             LOG.info("Created session " + id + ", " + sessions.size() + " sessions active");
         }
         return id;

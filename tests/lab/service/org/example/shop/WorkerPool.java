@@ -12,6 +12,7 @@ final class WorkerPool extends ThreadPoolExecutor {
     private static final int QUEUE_MAX = 200; // Tomcat's accept count is 100; twice that keeps short bursts out of the errors.
 
     /** Refuses a task while another thread may still be started, which makes the executor start it. */
+    @SuppressWarnings("serial") // Never serialized.
     private static final class Queue extends LinkedBlockingQueue<Runnable> {
         private transient WorkerPool pool;
 
