@@ -137,3 +137,41 @@ class ActionType(StrEnum):
     SCALE = "scale"
     RESTART = "restart"
     ESCALATE = "escalate"
+
+
+def format_bytes(number: float) -> str:
+    """Return a size for people in binary units, three figures: ``412 MiB``."""
+    sign, size = ("-" if number < 0 else ""), abs(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{sign}{_three_figures(size)} {unit}"
+        size /= 1024
+    return f"{sign}{_three_figures(size)} TiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration for people with at most two units: ``1h 30m``, ``45s``, ``800ms``."""
+    if abs(seconds) < 1:
+        return f"{round(seconds * 1000)}ms"
+    left = round(abs(seconds))
+    sign = "-" if seconds < 0 else ""
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if left >= size and len(parts) < 2:
+            parts.append(f"{left // size}{unit}")
+            left %= size
+    return sign + " ".join(parts)
+
+
+def format_number(number: float) -> str:
+    """Return a plain number for people, three figures and thousands marked."""
+    return f"{number:,.0f}" if abs(number) >= 1000 else _three_figures(number)
+
+
+def _three_figures(number: float) -> str:
+    if number == 0:
+        return "0"
+    if abs(number) < 1:
+        return f"{number:.3g}"
+    digits = 0 if abs(number) >= 100 else 1 if abs(number) >= 10 else 2
+    return f"{number:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{number:.0f}"
