@@ -1,8 +1,7 @@
-"""The incidents of the laboratory, as data: what is configured, what is committed when, and how much traffic
-comes.
+"""The incidents of the laboratory, as data: configuration, commits, traffic and truth.
 
-An incident says what people and visitors do; it never says what the JVM does about it. ``truth`` is what
-a correct diagnosis must find.
+An incident says what people and visitors do, never what the JVM does about it. ``truth`` is what a correct
+diagnosis must find.
 """
 
 from __future__ import annotations
@@ -87,12 +86,12 @@ class Incident:
 
 
 def steady(per_second: float) -> Points:
-    """The same rate for ever."""
+    """Return a plan with the same rate for ever."""
     return ((0.0, per_second),)
 
 
 def visitors(sessions: float = 30.0, products: float = 25.0, items: float = 15.0) -> dict[str, Points]:
-    """The usual mix of traffic, without growth."""
+    """Return the usual mix of traffic, without growth."""
     return {"sessions": steady(sessions), "products": steady(products), "items": steady(items)}
 
 
@@ -145,7 +144,7 @@ LEVEL_LATER = LiveCommit(
 
 
 def guilty(author: str, message: str, *edits: Edit) -> LiveCommit:
-    """The commit that causes the incident; it is rolled out as soon as it is pushed."""
+    """Return the commit that causes the incident; it is rolled out as soon as it is pushed."""
     return LiveCommit(CHANGE_AT, author, message, edits, rollout=True, guilty=True)
 
 
@@ -294,7 +293,7 @@ NATIVE_THREADS = Incident(
         java_options="-Xms64m -Xmx64m -XX:+UseSerialGC -XX:ReservedCodeCacheSize=32m"
         " -XX:CompressedClassSpaceSize=32m -XX:ActiveProcessorCount=1 -Xss8m"
     ),
-    # The container's limit, as the kernel counts it for one process: heap and code, and some two hundred stacks of 8 MB.
+    # A container's limit, as the kernel counts it for one process: heap, code and some 230 stacks of 8 MB.
     address_space_bytes=2_400 * 1024 * 1024,
     commits=(
         PAYMENTS_LEVEL,
@@ -317,7 +316,8 @@ DIRECT_MEMORY = Incident(
     ),
     rates={**visitors(sessions=20.0), "receipts": ((0.0, 12.0), (CHANGE_AT, 12.0), (CHANGE_AT + 60, 18.0))},
     settings=Settings(
-        java_options="-Xms48m -Xmx96m -XX:MaxDirectMemorySize=64m -XX:+UseG1GC -XX:ActiveProcessorCount=1 -Xss512k"
+        java_options="-Xms48m -Xmx96m -XX:MaxDirectMemorySize=64m"
+        " -XX:+UseG1GC -XX:ActiveProcessorCount=1 -Xss512k"
     ),
     commits=(
         COMMENT,

@@ -16,6 +16,7 @@ import json
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from tests.lab.processes import (
     jmx_agent,
     tool,
 )
+from tests.lab.recording import record
 from tests.lab.repository import ConfigRepository, build
 
 WORKDIR = Path(".lab/run")
@@ -115,7 +117,7 @@ class Run:
 
     @property
     def came_about(self) -> bool:
-        """Whether the incident really ended as meant: the right OutOfMemoryError, or none where none belongs."""
+        """Whether it really ended as meant: the right OutOfMemoryError, or none where none belongs."""
         expected = self.incident.truth.oom_message
         message = self.truth["oom_message"]
         return message is None if expected is None else expected in str(message)
@@ -173,6 +175,8 @@ def write_configuration(run: Run) -> None:
                 "logs": [{"files": ["logs/checkout*.log", "logs/checkout*.log.*.gz"]}],
             }
         },
+        # The incident lasts minutes, so does its verification: sessions live half a minute at most here.
+        "verification": {"settle_seconds": 20, "window_seconds": 40, "samples_min": 5},
         "approval": {
             "approvers": ["alice@example.org"],
             "two_person_from_risk": "high",
@@ -218,7 +222,7 @@ def prepare(incidents: Sequence[Incident], workdir: Path) -> list[Run]:
 
 
 def play(runs: Sequence[Run]) -> None:
-    """Bring the incidents about side by side: begin, commit at the planned times, wait for the end of each."""
+    """Bring incidents about side by side: begin, commit at the planned times, wait for each end."""
     for run in runs:
         run.begin()
     schedule = [
@@ -234,8 +238,21 @@ def play(runs: Sequence[Run]) -> None:
 
 
 @contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let nobody's second Ctrl-C interrupt the ending of processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def running(incidents: Sequence[str | Incident], workdir: Path = WORKDIR) -> Iterator[list[Run]]:
-    """Bring incidents about and yield them while Prometheus, JVMs and traffic go on; end everything afterwards."""
+    """Bring incidents about, yield them while JVMs and traffic go on, and end everything afterwards."""
     chosen = [INCIDENTS[incident] if isinstance(incident, str) else incident for incident in incidents]
     workdir = workdir.absolute()
     runs = prepare(chosen, workdir)
@@ -247,11 +264,12 @@ def running(incidents: Sequence[str | Incident], workdir: Path = WORKDIR) -> Ite
         play(runs)
         yield runs
     finally:
-        for run in runs:
-            run.load.stop()
-        for run in runs:
-            run.stop()
-        prometheus.stop()
+        with undisturbed():
+            for run in runs:
+                run.load.stop()
+            for run in runs:
+                run.stop()
+            prometheus.stop()
 
 
 def waves(names: Sequence[str], size: int) -> list[list[str]]:
@@ -270,11 +288,11 @@ def report(run: Run) -> str:
 
 def command_run(arguments: argparse.Namespace) -> int:
     """Bring incidents about, wave by wave, and say how each ended."""
-    from tests.lab.recording import record
-
     names: list[str] = arguments.incident or list(INCIDENTS)
     begun = time.monotonic()
     failed = 0
+    for old in arguments.workdir.glob("prometheus-*"):
+        shutil.rmtree(old)
     for wave in waves(names, arguments.wave):
         print(f"Bringing about: {', '.join(wave)}", file=sys.stderr)
         with running(wave, arguments.workdir) as runs:

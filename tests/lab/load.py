@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 RATE_MAX_PER_SECOND = 400.0  # Per kind; two cores carry a whole laboratory well below that.
 REQUESTS_MAX = 500_000
@@ -30,7 +31,7 @@ def at(points: Points, second: float) -> float:
     """Return the value of a piecewise linear plan; constant before its first and after its last point."""
     if second <= points[0][0]:
         return points[0][1]
-    for (from_second, from_value), (to_second, to_value) in zip(points, points[1:], strict=False):
+    for (from_second, from_value), (to_second, to_value) in pairwise(points):
         if second <= to_second:
             return from_value + (to_value - from_value) * (second - from_second) / (to_second - from_second)
     return points[-1][1]
@@ -86,27 +87,27 @@ class Traffic:
                 writer.close()
 
     async def create_session(self) -> None:
-        """A visitor arrives."""
+        """Let a visitor arrive."""
         body = await self.request("POST", "/api/sessions")
         if body:
             self.sessions.append(str(json.loads(body)["id"]))
 
     async def use_session(self) -> None:
-        """A recent visitor puts something into the basket."""
+        """Let a recent visitor put something into the basket."""
         if self.sessions:
             await self.request("POST", f"/api/sessions/{random.choice(self.sessions)}/items")
 
     async def read_product(self, catalogue: int) -> None:
-        """A product page is read; a fifth of the reads go to the hundred best sellers."""
+        """Read a product page; a fifth of the reads go to the hundred best sellers."""
         product = random.randrange(100) if random.random() < 0.2 else random.randrange(catalogue)
         await self.request("GET", f"/api/products/{product}")
 
     async def poll_orders(self) -> None:
-        """A warehouse terminal waits for order events."""
+        """Let a warehouse terminal wait for order events."""
         await self.request("GET", "/api/orders/events", POLL_TIMEOUT_SECONDS)
 
     async def read_receipt(self) -> None:
-        """A receipt is downloaded."""
+        """Download a receipt."""
         await self.request("GET", f"/api/receipts/{random.randrange(10_000)}")
 
 

@@ -6,6 +6,7 @@ touches nothing else. Servers listen on the loopback address only.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -35,6 +36,8 @@ BACKOFF_SECONDS_MAX = 8.0
 STOP_SECONDS = 6.0
 LIFETIME_SECONDS = 1800
 JMX_ARTIFACT = "io.prometheus.jmx:jmx_prometheus_javaagent"
+# Strings joined without invokedynamic: joining them must not need a new class when the metaspace is full.
+JAVAC_FLAGS = ("--release", "17", "-XDstringConcat=inline")
 COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 
 
@@ -57,7 +60,7 @@ def free_ports(count: int) -> list[int]:
 def http_get(url: str, timeout_seconds: float = 5.0) -> bytes | None:
     """Return the body of a successful answer, or None."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:  # noqa: S310 - loopback, built here
+        with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:
             return bytes(answer.read())
     except (OSError, urllib.error.URLError, ValueError):
         return None
@@ -118,7 +121,7 @@ def compile_service(target: Path) -> Path:
     sources = sorted(str(file) for file in (HERE / "service").rglob("*.java"))
     target.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [tool("javac"), "--release", "17", "-d", str(target), *sources],
+        [tool("javac"), *JAVAC_FLAGS, "-d", str(target), *sources],
         capture_output=True,
         text=True,
         timeout=120,
@@ -161,7 +164,7 @@ def deployed(checkout: Path) -> tuple[list[str], str]:
 
 @dataclass
 class Checkout:
-    """The JVM of one incident, kept running as Kubernetes would: restarted when it dies, with back-off, not for ever."""
+    """The JVM of one incident, restarted when it dies as Kubernetes would: with back-off, not for ever."""
 
     incident: Incident
     folder: Path
@@ -174,7 +177,7 @@ class Checkout:
     exits: list[tuple[float, int]] = field(default_factory=list)
     _child: subprocess.Popen[bytes] | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _wanted: bool = False
+    _stopping: threading.Event = field(default_factory=threading.Event)
     _watcher: threading.Thread | None = None
 
     @property
@@ -218,7 +221,7 @@ class Checkout:
     def start(self) -> None:
         """Start the JVM and its supervision, and wait until it serves metrics."""
         with self._lock:
-            self._wanted = True
+            self._stopping.clear()
             self._launch()
             if self._watcher is None:
                 self._watcher = threading.Thread(
@@ -235,21 +238,19 @@ class Checkout:
 
     def _supervise(self) -> None:
         failures = 0
-        while self._wanted:
-            time.sleep(0.2)
+        while not self._stopping.wait(0.2):
             with self._lock:
-                child = self._child
-                code = child.poll() if child else None
-                if code is None or not self._wanted:
+                code = self._child.poll() if self._child else None
+                if code is None or self._stopping.is_set():
                     continue
                 self.exits.append((time.time(), code))
                 self._child = None
             failures += 1
             if failures > RESTARTS_MAX:
                 return
-            time.sleep(min(BACKOFF_SECONDS_MAX, 0.5 * 2**failures))
+            self._stopping.wait(min(BACKOFF_SECONDS_MAX, 0.5 * 2**failures))
             with self._lock:
-                if self._wanted and self._child is None:
+                if not self._stopping.is_set() and self._child is None:
                     self._launch()
 
     @property
@@ -266,12 +267,12 @@ class Checkout:
     def stop(self) -> None:
         """End the JVM; it is not started again."""
         with self._lock:
-            self._wanted = False
+            self._stopping.set()
             child, self._child = self._child, None
         if child:
             end(child)
         if self._watcher and self._watcher is not threading.current_thread():
-            self._watcher.join(BACKOFF_SECONDS_MAX + 2)
+            self._watcher.join(STOP_SECONDS)
         self._watcher = None
 
 
@@ -354,8 +355,6 @@ OOM = re.compile(r"java\.lang\.OutOfMemoryError: (.+)")
 
 def first_oom(logs: Path) -> tuple[datetime, str] | None:
     """Return time and message of the first OutOfMemoryError in the service's log, rotated files included."""
-    import gzip
-
     found: list[tuple[datetime, str]] = []
     for file in logs.glob("checkout.log*"):
         text = gzip.decompress(file.read_bytes()).decode() if file.suffix == ".gz" else file.read_text()

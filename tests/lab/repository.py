@@ -274,7 +274,7 @@ class ConfigRepository:
         return git(self.desk, "rev-parse", "HEAD")
 
     def pull(self) -> str:
-        """Bring the checkout to the head of the remote, as a deployment controller would, and return that commit."""
+        """Bring the checkout to the head of the remote, as a controller would, and return that commit."""
         git(self.checkout, "fetch", "-q", "origin", "main")
         git(self.checkout, "reset", "-q", "--hard", "FETCH_HEAD")
         return git(self.checkout, "rev-parse", "HEAD")

@@ -54,6 +54,11 @@ final class Log {
     }
 
     private void write(String level, String message, Throwable error) {
+        append(render(level, message, error).getBytes(StandardCharsets.UTF_8));
+    }
+
+    /** Return the whole entry. Called once early, too: without metaspace its classes could not be loaded any more. */
+    String render(String level, String message, Throwable error) {
         String thread = Thread.currentThread().getName();
         String shown = thread.length() > 15 ? thread.substring(thread.length() - 15) : thread;
         StringBuilder line = new StringBuilder(200)
@@ -66,7 +71,7 @@ final class Log {
                 line.append("\tat ").append(element).append('\n');
             }
         }
-        append(line.toString().getBytes(StandardCharsets.UTF_8));
+        return line.toString();
     }
 
     private static synchronized void append(byte[] line) {

@@ -15,6 +15,10 @@ final class OutOfMemoryGuard {
     // Given up at the first failure, so that writing the log does not itself run out of memory.
     private volatile byte[] reserve = new byte[2 * 1024 * 1024];
 
+    OutOfMemoryGuard() {
+        LOG.render("ERROR", "What an entry looks like", new OutOfMemoryError("none"));
+    }
+
     void failed(String what, OutOfMemoryError error) {
         reserve = null;
         say(what, error);
