@@ -1,0 +1,44 @@
+"""Configuration files by key: what each key's value is, where its bytes are, and edits that change nothing else.
+
+A key is a dotted path. List items go by their ``name``, ``key`` or ``id`` where they have one, else by position; a name with a
+dot is quoted; what is inside a value follows it:
+
+```
+server.servlet.session.timeout
+spec.template.spec.containers[checkout].env[JAVA_OPTS].value
+spec.template.spec.containers[checkout].env[JAVA_OPTS].value:-Xmx
+spec.template.spec.containers[checkout].args:-XX:MaxRAMPercentage
+data["application.yaml"].server.servlet.session.timeout
+data["application.yaml"]#prod.server.port          a later document, by profile or number
+:-XX:+UseG1GC                                      in jvm.options; true or false
+FROM   ENV[JAVA_OPTS]   ENV[JAVA_OPTS]:-Xss        in a Dockerfile, each stage a document
+```
+
+Pure functions on bytes, called by the key-level differences and by whatever builds a proposal. Not read: templates before they
+are rendered, anything above 1 MiB, formats that are not in `ConfigFile.format`.
+"""
+
+from __future__ import annotations
+
+from advisor.config_file.editing import insert_key, remove_key, set_value
+from advisor.config_file.images import image_tag
+from advisor.config_file.jvm_flags import find_flags
+from advisor.config_file.matching import match_documents
+from advisor.config_file.reading import read_entries
+from advisor.config_file.records import ConfigFile, Entry
+from advisor.config_file.reverting import revert_keys
+from advisor.config_file.scalars import plain_type
+
+__all__ = [
+    "ConfigFile",
+    "Entry",
+    "find_flags",
+    "image_tag",
+    "insert_key",
+    "match_documents",
+    "plain_type",
+    "read_entries",
+    "remove_key",
+    "revert_keys",
+    "set_value",
+]

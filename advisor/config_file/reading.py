@@ -1,0 +1,356 @@
+"""From a file's bytes to its entries: which format it is, what is nested inside values, and spans in bytes."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable
+
+from advisor.config_file.json_reader import read_json, string_map
+from advisor.config_file.jvm_flags import find_flags
+from advisor.config_file.line_readers import (
+    Region,
+    read_dockerfile,
+    read_env,
+    read_jvm_options,
+    read_properties,
+    unescape_property,
+)
+from advisor.config_file.records import (
+    EMBEDDED_LEVELS_MAX,
+    ENTRIES_MAX,
+    FILE_BYTES_MAX,
+    KEY_CHARACTERS_MAX,
+    KEYS_CHARACTERS_MAX,
+    NESTED_CHARACTERS_MAX,
+    ConfigFile,
+    Entry,
+    Unreadable,
+    malformed,
+)
+from advisor.config_file.source_map import SourceMap, project, yaml_scalar
+from advisor.config_file.toml_reader import read_toml
+from advisor.config_file.yaml_reader import read_yaml
+from advisor.errors import SourceMalformed
+
+_BOM = b"\xef\xbb\xbf"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_POSITION = re.compile(r"\[\d+\]\Z")
+_MANIFEST = re.compile(r"^apiVersion:", re.M)
+_KIND = re.compile(r"^kind:", re.M)
+_SPRING_PROPERTIES = re.compile(r"(?:application|bootstrap)(?:-[\w.-]+)?\.properties\Z")
+_FORMATS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\.ya?ml\Z"), "yaml"),
+    (re.compile(r"\.json\Z"), "json"),
+    (re.compile(r"\.toml\Z"), "toml"),
+    (re.compile(r"\.properties\Z"), "properties"),
+    (re.compile(r"(?:^|\.)env(?:\.[\w-]+)*\Z|^env\.\w+\Z"), "env"),
+    (re.compile(r"^[\w.-]*env\.sh\Z"), "shell"),
+    (re.compile(r"^(?:[\w.-]*jvm[\w.-]*|java)\.options\Z|\.vmoptions\Z|^jvm\.config\Z"), "jvm_options"),
+    (re.compile(r"^(?:docker|container)file(?:\.[\w.-]+)?\Z|\.(?:docker|container)file\Z"), "dockerfile"),
+)
+
+
+def read_entries(data: bytes, path: str) -> ConfigFile:
+    """Return the keys of a configuration file with their values and byte spans.
+
+    Args:
+        data: The file as it is stored.
+        path: Its path in the repository; the name decides the format, for unknown names the content.
+
+    Raises:
+        SourceMalformed: Not readable as its format, binary, a template, or beyond the bounds in `records`.
+    """
+    text = decode(data, path)
+    try:
+        name = detect(path, text)
+        entries, identities, regions = read_text(text, name, path.rsplit("/", 1)[-1])
+        entries = _with_nested(entries, text, 0, _Budget())
+        _check_unique(entries)
+    except Unreadable as error:
+        raise malformed(path, text, error) from error
+    except (
+        RecursionError
+    ) as error:  # bounded nesting should make this unreachable; a caller deep in a stack may not
+        raise SourceMalformed(f"{path}: nested too deeply to be read") from error
+    entries = _in_bytes(entries, data, text)
+    return ConfigFile(path, "env" if name == "shell" else name, tuple(entries), tuple(identities), regions)
+
+
+def decode(data: bytes, path: str) -> str:
+    """Return the text of a file without byte order mark.
+
+    Raises:
+        SourceMalformed: Too large, binary, or not in a known encoding.
+    """
+    if len(data) > FILE_BYTES_MAX:
+        raise SourceMalformed(
+            f"{path}: {len(data)} bytes, more than the {FILE_BYTES_MAX} read as configuration (1 MiB)"
+        )
+    body = data[3:] if data.startswith(_BOM) else data
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # Properties files are ISO 8859-1 by definition; anything else that is no UTF-8 is not a text that we know.
+        if not path.lower().endswith(".properties") or data.startswith((_BOM, b"\xff\xfe", b"\xfe\xff")):
+            line = body.count(b"\n", 0, error.start) + 1
+            raise SourceMalformed(f"{path}: line {line}: binary, or not encoded in UTF-8") from error
+        text = body.decode("iso-8859-1")
+    control = _CONTROL.search(text)
+    if control:
+        line = text.count("\n", 0, control.start()) + 1
+        raise SourceMalformed(f"{path}: line {line}: binary: control character {ord(control.group()):#04x}")
+    return text
+
+
+def detect(path: str, text: str = "") -> str:
+    """Return the format of a file; ``text`` if its keys are not read."""
+    name = path.rsplit("/", 1)[-1].lower()
+    for pattern, found in _FORMATS:
+        if pattern.search(name):
+            return found
+    if "jvm.options.d/" in path and name.endswith(".options"):
+        return "jvm_options"
+    if "." not in name or name.endswith((".conf", ".config", ".cfg", ".txt")):
+        if _MANIFEST.search(text) and _KIND.search(text):
+            return "yaml"
+        if text.lstrip()[:1] == "{" and _reads_as_json(text):
+            return "json"
+    return "text"
+
+
+def _reads_as_json(text: str) -> bool:
+    try:
+        read_json(text)
+    except Unreadable:
+        return False
+    return True
+
+
+Regions = tuple[tuple[tuple[int, str], Region], ...]
+
+
+def read_text(text: str, name: str, file_name: str) -> tuple[list[Entry], list[str], Regions]:
+    """Return the direct entries of a text with character spans, document identities, and statements of line formats."""
+    if name == "yaml":
+        found = read_yaml(text, file_name.lower())
+        return found.entries, found.identities, ()
+    if name == "json":
+        return read_json(text), [""], ()
+    if name == "toml":
+        entries, regions = read_toml(text)
+        return entries, [""], tuple(regions.items())
+    if name == "text":
+        return [], [""], ()
+    if name == "properties":
+        lines = read_properties(text, bool(_SPRING_PROPERTIES.search(file_name.lower())))
+    elif name in ("env", "shell"):
+        lines = read_env(text, strict=name == "env")
+    elif name == "jvm_options":
+        lines = read_jvm_options(text)
+    else:
+        lines = read_dockerfile(text)
+    return lines.entries, lines.identities, tuple(lines.regions.items())
+
+
+# --- values inside values ----------------------------------------------------------------------------------------------
+
+
+class _Budget:
+    """How many characters may still be read a second time: aliases can name one large value often."""
+
+    def __init__(self) -> None:
+        self.characters = NESTED_CHARACTERS_MAX
+        self.keys = KEYS_CHARACTERS_MAX
+
+    def spend(self, text: str, index: int | None) -> None:
+        self.characters -= len(text)
+        if self.characters < 0:
+            raise Unreadable("too much text inside of values", index)
+
+    def name(self, key: str, index: int | None) -> None:
+        self.keys -= len(key)
+        if self.keys < 0 or len(key) > KEY_CHARACTERS_MAX:
+            raise Unreadable(f"keys too long ({len(key)} characters here)", index)
+
+
+def _with_nested(entries: list[Entry], text: str, level: int, budget: _Budget) -> list[Entry]:
+    """Return the entries with, after each, what is found inside its value: embedded files, JVM flags."""
+    found: list[Entry] = []
+    flags_at: dict[tuple[int, str], int] = {}
+    shadowed: set[int] = set()
+    for entry in entries:
+        found.append(entry)
+        value = entry.value
+        if entry.format == "flag":
+            continue
+        if ("\n" in value or value[:1] == "{") and entry.key.endswith('"]') and level < EMBEDDED_LEVELS_MAX:
+            inner = _embedded(entry, text, level, budget)
+            if inner:
+                found.extend(inner)
+                continue
+        if "-X" in value or "-D" in value:
+            for flag in _flags(entry, text, budget):
+                earlier = flags_at.get(flag.identity)
+                if earlier is not None:
+                    shadowed.add(earlier)  # a JVM takes the last of a repeated flag
+                flags_at[flag.identity] = len(found)
+                found.append(flag)
+        if len(found) > ENTRIES_MAX:
+            raise Unreadable(f"more than {ENTRIES_MAX} keys, nested ones included", entry.start)
+    return [e for i, e in enumerate(found) if i not in shadowed] if shadowed else found
+
+
+def value_map(entry: Entry, text: str) -> SourceMap | None:
+    """Return where the characters of an entry's value stand in the text, or None if they cannot be told apart."""
+    if entry.start is None or entry.end is None or entry.style == "alias":
+        return None
+    raw = text[entry.start : entry.end]
+    if raw == entry.value:
+        return entry.start
+    if entry.format == "yaml":
+        return yaml_scalar(text, entry.start, entry.end, entry.style, entry.value)
+    if entry.format == "json":
+        return string_map(text, entry.start, entry.end, entry.value)
+    if entry.format == "properties":
+        value, source = unescape_property(raw, entry.start)
+        return source if value == entry.value else None
+    if len(raw) >= 2 and raw[1:-1] == entry.value:
+        return entry.start + 1
+    return None
+
+
+def _span(source: SourceMap | None, start: int | None, end: int | None) -> tuple[int | None, int | None]:
+    if source is None or start is None or end is None:
+        return None, None
+    return project(source, start, end) or (None, None)
+
+
+def _flags(entry: Entry, text: str, budget: _Budget) -> list[Entry]:
+    budget.spend(entry.value, entry.start)
+    prefix = _POSITION.sub(
+        "", entry.key
+    )  # flags of a list of arguments are keys of the list: position says nothing
+    java = (
+        prefix != entry.key
+        and entry.value[:2] in ("-X", "-D")
+        and ("." in entry.value or "-X" in entry.value)
+    )
+    flags = find_flags(entry.value, entry.key, java).flags
+    if not flags:
+        return []
+    source = value_map(entry, text)
+    nested = []
+    for flag in flags:
+        start, end = _span(source, flag.start, flag.end)
+        key = f"{prefix}:{flag.key}"
+        budget.name(key, entry.start)
+        nested.append(
+            Entry(
+                entry.document,
+                key,
+                flag.value,
+                start,
+                end,
+                flag.style,
+                "flag",
+                entry.scope,
+                entry.key,
+                entry.source,
+            )
+        )
+    return nested
+
+
+def embedded_name(key: str) -> str | None:
+    """Return the file name that a key ends in (``data["application.yaml"]``) if it is of a format read by key."""
+    at = key.rfind('["')
+    name = key[at + 2 : -2] if at >= 0 and key.endswith('"]') else ""
+    return name if "." in name and detect(name) not in ("text", "shell") else None
+
+
+def _embedded(entry: Entry, text: str, level: int, budget: _Budget) -> list[Entry]:
+    """Return the keys of a file inside a value; nothing if it is not readable as what its name says."""
+    name = embedded_name(entry.key)
+    if name is None:
+        return []
+    budget.spend(entry.value, entry.start)
+    try:
+        direct, identities, _ = read_text(entry.value, detect(name), name)
+        inner = _with_nested(direct, entry.value, level + 1, budget)
+    except Unreadable:
+        return []  # then the value stays whole: a broken file in a ConfigMap must not hide the rest of the manifest
+    source = value_map(entry, text)
+    labels = _labels(identities)
+    nested = []
+    for found in inner:
+        start, end = _span(source, found.start, found.end)
+        prefix = entry.key + labels[found.document]
+        key = _join(prefix, found.key)
+        budget.name(key, entry.start)
+        parent = _join(prefix, found.parent) if found.parent else entry.key
+        nested.append(
+            found._replace(
+                document=entry.document,
+                key=key,
+                start=start,
+                end=end,
+                scope=entry.scope,
+                parent=parent,
+                source=entry.source,
+            )
+        )
+    return nested
+
+
+def _labels(identities: list[str]) -> list[str]:
+    """Return what tells the documents of an embedded file apart: nothing for the first, the profile, or the number."""
+    labels: list[str] = []
+    for number, identity in enumerate(identities):
+        label = "#" + identity.removeprefix("profile:") if identity.startswith("profile:") else f"#{number}"
+        label = "" if number == 0 else label
+        labels.append(label if label not in labels else f"#{number}")
+    return labels
+
+
+def _join(prefix: str, key: str) -> str:
+    return prefix + key if key[:1] in ("[", ":") else f"{prefix}.{key}"
+
+
+def _check_unique(entries: list[Entry]) -> None:
+    seen: set[tuple[int, str]] = set()
+    for entry in entries:
+        identity = (entry[0], entry[1])
+        if identity in seen:
+            raise Unreadable(f"key {entry.key[:200]} is defined twice", entry.start)
+        seen.add(identity)
+
+
+# --- bytes -------------------------------------------------------------------------------------------------------------
+
+
+def _in_bytes(entries: list[Entry], data: bytes, text: str) -> list[Entry]:
+    """Return the entries with byte spans in place of character spans."""
+    shift = 3 if data.startswith(_BOM) else 0
+    if len(data) - shift == len(text):  # one byte for each character
+        if not shift:
+            return entries
+        return [_moved(entry, lambda i: i + shift) for entry in entries]
+    positions: list[int] = []
+    extra = [shift]
+    for match in _NOT_ASCII.finditer(text):
+        positions.append(match.start())
+        code = ord(match.group())
+        extra.append(extra[-1] + (1 if code < 0x800 else 2 if code < 0x10000 else 3))
+    return [_moved(entry, lambda i: i + extra[bisect_left(positions, i)]) for entry in entries]
+
+
+def _moved(entry: Entry, at: Callable[[int], int]) -> Entry:
+    if entry.start is None or entry.end is None:
+        source = entry.source
+        return entry if source is None else entry._replace(source=(at(source[0]), at(source[1])))
+    moved = entry._replace(start=at(entry.start), end=at(entry.end))
+    return (
+        moved if entry.source is None else moved._replace(source=(at(entry.source[0]), at(entry.source[1])))
+    )
