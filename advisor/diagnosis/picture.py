@@ -475,6 +475,8 @@ def growth_of(picture: Picture, values: Array, since: float | None = None) -> fl
         return None
     late = after[-max(3, after.size // 3) :]
     base, level = float(np.median(before)), float(np.median(late))
+    if abs(base) < 1e-12:  # usually none at all: compare with what there was at times
+        base = float(np.quantile(before, 0.9))
     if abs(base) < 1e-12:
         return 99.0 if level > 0 else 1.0
     return level / base

@@ -69,6 +69,7 @@ class Signals:
         gauges: Metric name (with the labels that tell kinds apart) -> signal, for metrics in the middle of a mechanism.
         rates: The same for counters, per second.
         restarts: Epoch seconds at which a process began within the window, in order.
+        first_start: When the process that runs as the data begins was started; None where that is not measured.
         lives: Process lives of the instance that tells the story.
     """
 
@@ -78,6 +79,7 @@ class Signals:
     gauges: dict[str, Signal] = field(default_factory=dict)
     rates: dict[str, Signal] = field(default_factory=dict)
     restarts: tuple[float, ...] = ()
+    first_start: float | None = None
     lives: tuple[Life, ...] = ()
 
     def get(self, role: str) -> Signal | None:
@@ -197,6 +199,7 @@ def build_signals(series: Iterable[Series], step: float, log_restarts: Iterable[
             if matches(lowered, labels) and s not in by_role[role]:
                 by_role[role].append(s)
     signals.restarts = _restarts(signals, by_role, on_grid, log_restarts)
+    signals.first_start = _first_start(signals, by_role, on_grid)
     _memory_roles(signals, by_role, on_grid, replica)
     _counter_roles(signals, by_role, on_grid)
     _by_name(signals, usable, on_grid)
@@ -384,6 +387,22 @@ def _restarts(signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[
         found += _common_resets(signals, by_role, on_grid)
     found += [t for t in log_restarts if begin < t <= end]
     return _merged(found, max(3 * signals.step, 0.004 * (end - begin)))
+
+
+def _first_start(signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array]) -> float | None:
+    """Return when the first process of the window began; None where no plausible start time or uptime is exported."""
+    begin = float(signals.times[0])
+    for s in by_role["start_time"]:
+        known = on_grid[id(s)][np.isfinite(on_grid[id(s)])]
+        if known.size and begin - 86400 * 400 < known[0] <= begin + signals.step:
+            return float(known[0])
+    for s in by_role["uptime"]:
+        values = on_grid[id(s)]
+        known = np.flatnonzero(np.isfinite(values))
+        if known.size and known[0] < 5:
+            seconds = float(values[known[0]])
+            return float(signals.times[known[0]]) - (seconds / 1000.0 if "uptime" == s.name[-6:].lower() else seconds)
+    return None
 
 
 def _changes(values: Array, times: Array) -> list[float]:

@@ -1,0 +1,570 @@
+"""Who could have done it: candidate causes, each with a score that is a sum of named log-odds terms.
+
+A term answers one question that a careful engineer asks, and says its reason in words. No term is decisive alone: a change
+minutes before the trouble with no way to act on memory loses against one hours before whose mechanism is seen moving.
+
+Pure. Called by the engine with the picture of what is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from advisor.diagnosis import Cause, Term
+from advisor.diagnosis.knobs import Effect, Knob, match_knob, metric_fits, shared_words
+from advisor.diagnosis.picture import WORDS, Picture, growth_of
+from advisor.evidence import ChangeAnswer, CommitChange, Gathered, LogException
+from advisor.evidence.change_points import agreement
+from advisor.evidence.config_diff import KeyChange
+from advisor.evidence.signals import Array, Signal
+from advisor.values import CauseKind, format_number, format_seconds
+
+# The weights are judgement, set before any case was scored and then checked on recorded cases (docs/causes.md); they are
+# log-odds, so 0.7 doubles the odds, 2.3 makes them ten times.
+PRIOR = {
+    CauseKind.CONFIG_CHANGE: -1.0,
+    CauseKind.DEPLOY: -1.0,
+    CauseKind.LOAD: -0.7,
+    CauseKind.CAPACITY: -0.7,
+    CauseKind.DEPENDENCY: -1.0,
+    CauseKind.UNKNOWN: 0.0,
+}
+TIMING_MAX, TIMING_MIN = 2.5, -3.0
+AFTER_ONSET = -5.0
+MOVED, FLAT = 1.5, 1.15  # growth of a metric in the middle: from here on it moved; up to here it did not
+LOAD_MOVED, LOAD_FLAT = 1.4, 1.2
+_RESTART_FAMILIES = frozenset({"image", "heap_max", "heap_young", "gc_choice", "metaspace_max", "direct_max", "memory_limit", "stack_size"})
+_UNLIMITED = frozenset({"0", "-1", "none", "never", "unlimited", "infinite", "infinity", "off", "disabled", "false", "null", "~"})
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One possible cause under judgement."""
+
+    kind: CauseKind
+    cause: Cause
+    summary: str
+    terms: list[Term] = field(default_factory=list)
+    change: KeyChange | None = None
+    commit: CommitChange | None = None
+    knob: Knob | None = None
+    middle: Signal | None = None
+    middle_growth: float | None = None
+    effective_at: float | None = None
+    cites_for: list[str] = field(default_factory=list)
+    cites_against: list[str] = field(default_factory=list)
+    reverted_by: str | None = None
+    next_check: str = ""
+
+    @property
+    def score(self) -> float:
+        """Return the sum of the terms."""
+        return sum(term.value for term in self.terms)
+
+    def add(self, name: str, value: float, why: str) -> None:
+        """Add a term; nothing is added for zero."""
+        if abs(value) >= 0.005:
+            self.terms.append(Term(name=name, value=round(value, 2), why=why))
+
+
+def find_candidates(service: str, picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...], depends_on: tuple[str, ...]) -> list[Candidate]:
+    """Return every candidate with its terms, best first."""
+    changed = _changed(service, picture, gathered, knobs)
+    load = _load(service, picture)
+    capacity = _capacity(service, picture)
+    dependency = _dependency(service, picture, depends_on)
+    candidates = [*changed, load, capacity, dependency, _unknown(service)]
+    _explain_away(picture, candidates)
+    return sorted(candidates, key=lambda c: (-c.score, c.cause.commit or "~", c.cause.path or "", c.cause.key or ""))
+
+
+def probabilities(candidates: list[Candidate]) -> list[float]:
+    """Return the share of each candidate: softmax over the scores."""
+    if not candidates:
+        return []
+    top = max(c.score for c in candidates)
+    weights = [math.exp(max(-40.0, c.score - top)) for c in candidates]
+    total = sum(weights)
+    return [w / total for w in weights]
+
+
+# --- changes -----------------------------------------------------------------------------------------------------------
+
+
+def _changed(service: str, picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...]) -> list[Candidate]:
+    answer = gathered.changes
+    if answer is None:
+        return []
+    out = []
+    for commit in answer.commits:
+        if not commit.in_scope:
+            continue
+        for changed_file in commit.files:
+            for change in changed_file.keys:
+                out.append(_judge_change(service, picture, gathered, answer, commit, change, knobs))
+    return out
+
+
+def _judge_change(
+    service: str, picture: Picture, gathered: Gathered, answer: ChangeAnswer, commit: CommitChange, change: KeyChange, knobs: tuple[Knob, ...]
+) -> Candidate:
+    knob = match_knob(knobs, change.key)
+    kind = CauseKind.DEPLOY if knob is not None and knob.effect is Effect.CODE else CauseKind.CONFIG_CHANGE
+    cause = Cause(
+        service=service, commit=commit.commit, path=change.path, key=change.key, old=change.old, new=change.new,
+        document=change.document, at=commit.effective_at, author=commit.author, subject=commit.subject,
+    )
+    c = Candidate(kind=kind, cause=cause, summary=f"{change.key} {_from_to(change)} (commit {commit.commit[:8]}, {commit.subject[:80]})", change=change, commit=commit, knob=knob)
+    c.add("prior", PRIOR[kind], "one change among all that could have happened")
+    committed = commit.effective_at.timestamp()
+    c.effective_at = _effective(picture, committed)
+    _middle(c, picture)
+    _timing(c, picture, committed)
+    _rolled_out(c, picture, committed)
+    _mechanism(c, picture)
+    _moved(c, picture)
+    _size(c)
+    if change.kind == "added" and any(f.path == change.path and f.status == "added" for f in commit.files):
+        c.add("new file", -1.5, "the file is new with this commit: its values were not there to be changed")
+    _reverted(c, picture, answer)
+    _named_in_trace(c, gathered)
+    c.next_check = _next_check(c, picture)
+    return c
+
+
+def _from_to(change: KeyChange) -> str:
+    ratio = f" (×{format_number(change.ratio)})" if change.ratio and abs(change.ratio - 1) > 0.005 else ""
+    return f"{_shown(change.old)} → {_shown(change.new)}{ratio}"
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "(not set)"
+    return value if len(value) <= 80 else value[:79] + "…"
+
+
+def _effective(picture: Picture, committed: float) -> float:
+    """Return when a change began to act: the first process start after it, where starts are known, else the commit."""
+    signals = picture.signals
+    tolerance = 2 * signals.step
+    if signals.times.size and committed < float(signals.times[0]):
+        # The process that runs as the data begins has read it, unless it is known to be older than the commit.
+        if signals.first_start is None or signals.first_start >= committed - tolerance:
+            return committed if signals.first_start is None else max(committed, signals.first_start)
+    later = [t for t in signals.restarts if t >= committed - tolerance]
+    return max(later[0], committed) if later else committed
+
+
+def _window(picture: Picture) -> float:
+    times = picture.signals.times
+    if times.size < 2:
+        return 3600.0
+    end = picture.trouble_at if picture.trouble_at is not None else float(times[-1])
+    return max(end - float(times[0]), 10 * picture.signals.step)
+
+
+def _timing(c: Candidate, picture: Picture, committed: float) -> None:
+    onset, trouble = picture.onset, picture.trouble_at
+    if trouble is None:
+        return
+    window = _window(picture)
+    tolerance = max(3 * picture.signals.step, 0.02 * window)
+    if committed > trouble + 1.0:
+        c.add("timing", AFTER_ONSET - 1.0, f"committed {format_seconds(committed - trouble)} after the first hard sign of trouble")
+        return
+    if onset is None:
+        distance = max(0.0, trouble - committed)
+        c.add("timing", max(TIMING_MIN, min(1.0, math.log(window / (2 * (distance + tolerance))))), f"{format_seconds(distance)} before the first sign of trouble; the onset itself is not measured")
+        return
+    effective = c.effective_at if c.effective_at is not None else committed
+    if effective > trouble:
+        effective = committed  # read without a restart, or not at all: `rolled out` judges that
+    if committed > onset.latest + tolerance and not onset.censored:
+        c.add("timing", AFTER_ONSET, f"committed {format_seconds(committed - onset.at)} after the growth began")
+        return
+    delay = _natural_delay(c)
+    if onset.censored and committed <= onset.at + tolerance:
+        before = max(0.0, onset.at - committed)
+        c.add("timing", max(-1.5, min(0.3, 0.3 - math.log1p(before / 21600.0))), f"it began before the data does; committed {format_seconds(before)} before that")
+        return
+    if effective > onset.latest + tolerance:
+        c.add("timing", AFTER_ONSET, f"took effect {format_seconds(effective - onset.at)} after the growth began")
+        return
+    if onset.earliest - tolerance <= effective <= onset.at + tolerance:
+        distance = 0.0
+    elif effective > onset.at:
+        distance = (effective - onset.at) * 0.5  # between the best guess of the onset and the moment when it was certain
+    else:
+        distance = max(0.0, onset.earliest - effective - delay)
+    value = math.log(window / (2 * (distance + tolerance)))
+    what = "where the squeeze began" if picture.squeezed else "where the growth began"
+    near = f"took effect at the time {what}" if distance < tolerance else f"took effect {format_seconds(distance)} away from {what}"
+    chance = min(1.0, 2 * (distance + tolerance) / window)
+    c.add("timing", max(TIMING_MIN, min(TIMING_MAX, value)), f"{near}; a random moment would be as near with a chance of {chance:.0%}")
+
+
+def _natural_delay(c: Candidate) -> float:
+    """Return how long a lifetime's change takes to show: nothing outlives the old value before the old value has passed."""
+    change = c.change
+    if change is None or change.unit != "seconds" or c.knob is None or c.knob.effect is not Effect.HOLDS:
+        return 0.0
+    from_text = _seconds(change.old)
+    return from_text if from_text is not None and from_text < 86400 else 0.0
+
+
+def _seconds(text: str | None) -> float | None:
+    from advisor.quantity import parse_quantity
+
+    quantity = parse_quantity(text, "") if text else None
+    return float(quantity.value) if quantity is not None and quantity.dimension == "seconds" else None
+
+
+def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
+    trouble, restarts = picture.trouble_at, picture.signals.restarts
+    if trouble is None or not picture.signals.times.size or committed > trouble:
+        return
+    if committed < float(picture.signals.times[0]):
+        return
+    starts_known = bool({"start_time", "uptime"} & set(picture.signals.roles)) or bool(restarts)
+    began = [t for t in restarts if committed - 2 * picture.signals.step <= t < trouble - picture.signals.step / 2]
+    if not starts_known or began:
+        return
+    needs = c.knob is not None and c.knob.family in _RESTART_FAMILIES
+    if needs and picture.squeezed and picture.onset and abs(committed - picture.onset.at) < 0.1 * _window(picture):
+        return
+    if c.middle_growth is not None and c.middle_growth >= MOVED and not needs:
+        return  # read without a restart: its own metric moved
+    c.add("rolled out", -3.0 if needs else -0.8, "no process began between the commit and the trouble, so nothing can have read it" if needs else "no process began between the commit and the trouble; only a service that reloads its configuration has read it")
+
+
+def _direction(change: KeyChange) -> float | None:
+    """Return > 0 where the value became larger or unlimited, < 0 where smaller, None where that cannot be said."""
+    old, new = (change.old or "").strip().lower(), (change.new or "").strip().lower()
+    if change.old is not None and change.new is not None:
+        if new in _UNLIMITED and old not in _UNLIMITED and old != "true" and (change.ratio is None or change.ratio <= 0):
+            return 1.0
+        if change.ratio is not None and change.ratio > 0:
+            return math.log(change.ratio)
+        if (old, new) == ("false", "true"):
+            return 1.0
+        if (old, new) == ("true", "false"):
+            return -1.0
+    return None
+
+
+def _mechanism(c: Candidate, picture: Picture) -> None:
+    change, knob = c.change, c.knob
+    if change is None:
+        return
+    resource, words = picture.resource, WORDS[picture.resource]
+    if knob is None:
+        if c.middle is not None and c.middle_growth is not None and c.middle_growth >= MOVED:
+            c.add("mechanism", 0.7, f"the key shares its name with {c.middle.names[0]}, which moved")
+        return
+    strength = knob.moves.get(resource, 0.0)
+    direction = _direction(change)
+    effect = knob.effect
+    if effect is Effect.NONE:
+        c.add("mechanism", -2.5, f"{knob.says} ({knob.family})")
+        return
+    if effect is Effect.LIMIT:
+        lowered = direction is not None and direction < 0
+        if direction is None:
+            c.add("mechanism", 0.8 * strength - 0.4, f"{knob.says}; which way cannot be said")
+        elif lowered and strength:
+            value = 2.2 * strength if picture.squeezed or picture.growth < 2.0 else 1.0 * strength
+            c.add("mechanism", value, f"{knob.says}: less {words} is allowed than before")
+        elif not lowered and knob.raises.get(resource, 0.0):
+            c.add("mechanism", 2.2 * knob.raises[resource], f"{knob.says}: the process may take more than the container allows")
+        elif not lowered and resource in ("heap", "metaspace", "threads", "direct") and strength:
+            c.add("mechanism", -3.0, f"a higher ceiling does not cause {words} to run out")
+        else:
+            c.add("mechanism", -1.5, f"{knob.family} does not move {words}")
+        return
+    if strength < 0.25:
+        c.add("mechanism", -1.5 + 2 * strength, f"{knob.family} hardly moves {words}")
+        return
+    if effect is Effect.CODE:
+        c.add("mechanism", 2.0 * strength, knob.says)
+        return
+    if effect is Effect.EITHER:
+        c.add("mechanism", 1.6 * strength, knob.says)
+        return
+    wanted = -1.0 if effect is Effect.HOLDS_WHEN_OFF else 1.0
+    if direction is None:
+        c.add("mechanism", 1.0 * strength, f"{knob.says}, if the value became larger")
+    elif direction * wanted > 0:
+        c.add("mechanism", 2.2 * strength, knob.says)
+    else:
+        c.add("mechanism", -3.0, f"the value moved the other way: less {words} is held, not more ({knob.family})")
+
+
+def _middle(c: Candidate, picture: Picture) -> None:
+    """Find the metric in the middle of the candidate's mechanism and how it moved since the change took effect."""
+    if c.change is None or picture.trouble_at is None:
+        return
+    options: list[Signal] = []
+    if c.knob is not None:
+        for phrase in c.knob.via:
+            if phrase.startswith("="):
+                role = picture.signals.get(phrase[1:])
+                if role is not None:
+                    options.append(role)
+            else:
+                options += [s for key, s in picture.signals.gauges.items() if metric_fits(phrase, key) and not _is_limit(key) and s.present]
+            if options:
+                break
+    if not options or (c.knob is not None and len(options) > 1):
+        shared = [s for key, s in picture.signals.gauges.items() if s.present and not _is_limit(key) and shared_words(c.change.key, key)]
+        if options:
+            both = [s for s in options if any(s is o for o in shared)]
+            options = both or options
+        elif c.knob is None or c.knob.moves.get(picture.resource, 0.0) >= 0.25:
+            options = shared
+    if not options:
+        return
+    since = c.effective_at if c.effective_at is not None and c.effective_at < picture.trouble_at else c.commit.effective_at.timestamp() if c.commit else None
+    if picture.signals.times.size and since is not None and since < float(picture.signals.times[0]):
+        c.middle = options[0]
+        return
+    measured = [(growth_of(picture, s.values, since), s) for s in options]
+    known = [(g, s) for g, s in measured if g is not None]
+    if not known:
+        c.middle = options[0]
+        return
+    best = max(known, key=lambda pair: (abs(math.log(max(pair[0], 1e-3))), pair[1].role))
+    c.middle_growth, c.middle = best
+
+
+def _is_limit(name: str) -> bool:
+    last = name.split("{")[0].lower()
+    return last.endswith(("_max", "_limit", "_capacity", "_config_max_threads", "_min", "_maximum", "_core_threads")) or "config_max" in last or "pool_max" in last
+
+
+def _moved(c: Candidate, picture: Picture) -> None:
+    knob, growth, middle = c.knob, c.middle_growth, c.middle
+    if knob is not None and knob.effect in (Effect.CODE, Effect.NONE):
+        return
+    if middle is None:
+        if knob is not None and not knob.hidden and knob.moves.get(picture.resource, 0.0) > 0.3:
+            c.add("metric in the middle", -0.3, "no metric shows the middle of this mechanism")
+        return
+    if growth is None:
+        return
+    name = middle.names[0] if middle.role not in ("heap_max", "memory_limit") else middle.names[0]
+    if knob is not None and knob.effect is Effect.LIMIT:
+        if middle.role.endswith(("_max", "limit")):
+            direction = _direction(c.change) if c.change else None
+            if direction is not None and direction * math.log(max(growth, 1e-3)) > 0 and abs(math.log(max(growth, 1e-3))) > 0.04:
+                c.add("metric in the middle", 2.5, f"{name} became ×{format_number(growth)} when the change took effect")
+            elif abs(math.log(max(growth, 1e-3))) <= 0.04 and knob.family != "memory_limit":
+                c.add("metric in the middle", -2.5, f"{name} stayed as it was, so the change did not reach the process")
+        return
+    load = max(1.0, picture.load_growth or 1.0)
+    excess = growth / load if load >= LOAD_FLAT else growth
+    strength = 0.7 if knob is None else knob.moves.get(picture.resource, 0.0)
+    if excess >= MOVED and strength < 0.25:
+        return  # it moved, but it holds none of what ran out
+    if excess >= MOVED:
+        together = _together(picture, middle.values, c.effective_at)
+        value = (2.0 + (0.5 if together > 0.6 else 0.0)) * min(1.0, 0.25 + strength)
+        c.add("metric in the middle", value, f"{name} grew ×{format_number(growth)} after the change" + (f", with the {WORDS[picture.resource]} (rank correlation {together:.2f})" if together > 0.6 else ""))
+    elif growth <= FLAT or excess <= FLAT:
+        hidden = knob is None or knob.hidden
+        c.add("metric in the middle", -0.8 if hidden else -2.2, f"{name} did not move (×{format_number(growth)})" + (f" beyond what traffic explains (×{format_number(load)})" if growth > FLAT else ""))
+    else:
+        c.add("metric in the middle", 0.6, f"{name} grew a little (×{format_number(growth)})")
+
+
+def _together(picture: Picture, values: Array, since: float | None) -> float:
+    times = picture.signals.times
+    start = since if since is not None else float(times[0])
+    chosen = (times >= start) & (times <= (picture.trouble_at or float(times[-1])))
+    return agreement(picture.floor[chosen], values[chosen])
+
+
+def _size(c: Candidate) -> None:
+    change, knob = c.change, c.knob
+    if change is None or change.ratio is None or change.ratio <= 0 or (knob is not None and knob.effect in (Effect.CODE, Effect.NONE)):
+        return
+    doublings = abs(math.log2(change.ratio))
+    if doublings < 0.3:
+        c.add("size", -1.2, f"a small step (×{format_number(change.ratio)})")
+    elif doublings >= 1 and (knob is None or knob.effect is not Effect.NONE):
+        c.add("size", min(1.2, 0.35 * doublings), f"a large step (×{format_number(change.ratio)})")
+
+
+def _reverted(c: Candidate, picture: Picture, answer: ChangeAnswer) -> None:
+    change, commit = c.change, c.commit
+    if change is None or commit is None:
+        return
+    order = {one.commit: i for i, one in enumerate(answer.commits)}  # newest first
+    later = [one for one in answer.commits if order[one.commit] < order[commit.commit] and one.in_scope]
+    for one in reversed(later):
+        for changed_file in one.files:
+            for other in changed_file.keys:
+                if (other.path, other.key, other.document) != (change.path, change.key, change.document):
+                    continue
+                back = other.new == change.old
+                at = one.effective_at.timestamp()
+                if back:
+                    c.reverted_by = one.commit
+                if back and picture.onset is not None and not picture.onset.censored and at < picture.onset.earliest - 2 * picture.signals.step and picture.trouble_at is not None:
+                    c.add("already reverted", -4.0, f"taken back by {one.commit[:8]} before the growth began")
+                elif back and picture.trouble_at is not None and at < picture.trouble_at and picture.onset is None:
+                    c.add("already reverted", -2.0, f"taken back by {one.commit[:8]} before the trouble")
+                return
+
+
+def _named_in_trace(c: Candidate, gathered: Gathered) -> None:
+    if c.change is None or gathered.logs is None or (c.knob is not None and c.knob.effect in (Effect.NONE, Effect.CODE, Effect.LIMIT)):
+        return
+    for e in gathered.logs.exceptions:
+        if "OutOfMemoryError" not in (e.type + e.root_type):
+            continue
+        shared = _trace_words(c.change.key, e)
+        if shared:
+            c.add("stack trace", 0.4, f"the stack trace names {', '.join(sorted(shared))}; where memory ran out is a weak sign of who took it")
+            return
+
+
+def _trace_words(key: str, e: LogException) -> frozenset[str]:
+    found: frozenset[str] = frozenset()
+    for frame in e.frames[:6]:
+        found |= shared_words(key, frame.split("(")[0])
+    return found
+
+
+def _next_check(c: Candidate, picture: Picture) -> str:
+    if c.middle is not None and c.middle.names:
+        return f"plot {c.middle.names[0]} against the {WORDS[picture.resource]} from an hour before {_clock(c.effective_at)}"
+    if c.kind is CauseKind.DEPLOY:
+        return "compare two heap histograms an hour apart (jcmd PID GC.class_histogram) for the class that grows"
+    return f"read what uses {c.cause.key} and export how much it holds as a gauge" if c.cause.key else ""
+
+
+def _clock(at: float | None) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ") if at is not None else "the change"
+
+
+# --- what is not a change ----------------------------------------------------------------------------------------------
+
+
+def _load(service: str, picture: Picture) -> Candidate:
+    c = Candidate(CauseKind.LOAD, Cause(service=service), "more traffic than the service was sized for")
+    c.add("prior", PRIOR[CauseKind.LOAD], "traffic grows now and then")
+    growth, requests = picture.load_growth, picture.signals.get("requests")
+    c.next_check = "compare the request rate with the same hours of the days before"
+    if growth is None or requests is None:
+        c.add("traffic", -1.5, "no request rate is measured, so growth of traffic is not shown")
+        return c
+    together = _together(picture, requests.values, float(picture.signals.times[0]))
+    if picture.squeezed:
+        c.add("traffic", -2.0, "the ceiling came down; that is not traffic's doing")
+    elif growth >= LOAD_MOVED:
+        value = min(3.5, 1.5 + 2.0 * math.log2(growth) + (0.8 if together > 0.6 else 0.0))
+        c.add("traffic", value, f"requests grew ×{format_number(growth)}" + (f", together with the {WORDS[picture.resource]} (rank correlation {together:.2f})" if together > 0.6 else ""))
+        per = picture.growth / growth
+        if per > 2.2:
+            c.add("per request", -1.5, f"{WORDS[picture.resource]} grew ×{format_number(picture.growth)}, far more than requests")
+        else:
+            c.add("per request", 0.8, f"{WORDS[picture.resource]} per request stayed about the same (×{format_number(per)})")
+    elif growth <= LOAD_FLAT:
+        c.add("traffic", -4.0, f"requests did not grow (×{format_number(growth)})")
+    else:
+        c.add("traffic", -1.0, f"requests grew a little (×{format_number(growth)})")
+    return c
+
+
+def _capacity(service: str, picture: Picture) -> Candidate:
+    c = Candidate(CauseKind.CAPACITY, Cause(service=service), f"the limit of {WORDS[picture.resource]} is too small for normal work")
+    c.add("prior", PRIOR[CauseKind.CAPACITY], "limits are often set once and forgotten")
+    c.next_check = "read the live set after a full collection, and hold it against the limit"
+    if not picture.measured or picture.onset is None:
+        c.add("level", -0.5, "use is not measured")
+        return c
+    ratio = picture.ratio()
+    known = ratio[np.isfinite(ratio)]
+    start = float(np.median(known[: max(3, known.size // 4)])) if known.size >= 4 else 0.0
+    if picture.squeezed:
+        c.add("level", -2.0, "the limit fitted until it was lowered")
+    elif picture.onset.censored and picture.growth < 1.5 and start > 0.6:
+        c.add("level", 2.5, f"use stood at {start:.0%} of the limit from the beginning and did not grow")
+    elif picture.growth >= 1.5:
+        c.add("level", -2.5, f"use grew ×{format_number(picture.growth)}; it was not high from the beginning")
+    else:
+        c.add("level", 0.3 if start > 0.6 else -1.0, f"use began at {start:.0%} of the limit")
+    return c
+
+
+def _dependency(service: str, picture: Picture, depends_on: tuple[str, ...]) -> Candidate:
+    c = Candidate(CauseKind.DEPENDENCY, Cause(service=depends_on[0] if len(depends_on) == 1 else service), "a dependency became slow, and work piled up while it waited")
+    c.add("prior", PRIOR[CauseKind.DEPENDENCY], "dependencies are slow now and then")
+    c.next_check = "compare the latency of outbound calls before and after the onset"
+    signal = picture.signals.get("dependency_latency")
+    if signal is None or picture.onset is None or picture.trouble_at is None:
+        named = [s for key, s in picture.signals.gauges.items() if s.present and any(w in key.lower() for w in ("latency", "response_time", "duration")) and any(w in key.lower() for w in ("downstream", "upstream", "client", "backend", "dependency", "remote", *depends_on))]
+        if not named or picture.onset is None or picture.trouble_at is None:
+            c.add("dependency latency", -1.0, "no latency of outbound calls is measured")
+            return c
+        signal = named[0]
+    # Near the end, collections slow every call down: only the first half of the growth tells.
+    half = picture.onset.at + 0.5 * (picture.trouble_at - picture.onset.at)
+    times = picture.signals.times
+    before, after = signal.values[times < picture.onset.at], signal.values[(times >= picture.onset.at) & (times <= half)]
+    before, after = before[np.isfinite(before)], after[np.isfinite(after)]
+    if before.size < 4 or after.size < 3 or float(np.median(before)) <= 0:
+        c.add("dependency latency", -0.8, "outbound latency is not measured on both sides of the onset")
+        return c
+    growth = float(np.median(after)) / float(np.median(before))
+    c.middle, c.middle_growth = signal, growth
+    if growth >= 1.5:
+        c.add("dependency latency", min(4.5, 2.5 + 0.8 * math.log2(growth)), f"{signal.names[0]} rose ×{format_number(growth)} as the growth began, well before memory was short")
+    elif growth <= 1.2:
+        c.add("dependency latency", -3.0, f"outbound calls took as long as before (×{format_number(growth)})")
+    else:
+        c.add("dependency latency", -0.5, f"outbound calls became a little slower (×{format_number(growth)})")
+    return c
+
+
+def _unknown(service: str) -> Candidate:
+    c = Candidate(CauseKind.UNKNOWN, Cause(service=service), "something that the evidence does not show")
+    c.add("prior", PRIOR[CauseKind.UNKNOWN], "there is always something that nobody measured")
+    c.next_check = "take a heap histogram (jcmd PID GC.class_histogram) twice, an hour apart, and compare"
+    return c
+
+
+# --- against each other ------------------------------------------------------------------------------------------------
+
+
+def _explain_away(picture: Picture, candidates: list[Candidate]) -> None:
+    """Let what is seen moving take the blame from what is merely near: traffic from changes, one mechanism from the rest."""
+    load = picture.load_growth or 1.0
+    changes = [c for c in candidates if c.change is not None]
+    moved = [c for c in changes if any(t.name == "metric in the middle" and t.value >= 1.5 for t in c.terms) and not any(t.name == "timing" and t.value <= AFTER_ONSET for t in c.terms)]
+    if load >= LOAD_MOVED and not picture.squeezed and picture.growth <= 2.2 * load:
+        for c in changes:
+            if c not in moved:
+                c.add("explained by traffic", -2.5, f"requests grew ×{format_number(load)}, which accounts for the growth without this change")
+    for c in candidates:
+        if c in moved or not moved:
+            continue
+        if c.kind in (CauseKind.DEPLOY, CauseKind.CONFIG_CHANGE):
+            other = max(moved, key=lambda one: one.score)
+            c.add("explained by another", -1.2, f"{other.cause.key} moved its own metric, this did not")
+    dependency = next((c for c in candidates if c.kind is CauseKind.DEPENDENCY), None)
+    if dependency is not None and any(t.name == "dependency latency" and t.value >= 2.5 for t in dependency.terms):
+        for c in changes:
+            if c.knob is None or c.knob.family not in ("remote_timeout", "retries", "endpoints"):
+                c.add("explained by the dependency", -1.5, "calls to a dependency became slow at the same time")
+    if moved or picture.squeezed:
+        return
+    counted = [s for key, s in picture.signals.gauges.items() if s.present and any(w in key for w in ("session", "cache", "queue", "entries", "pending"))]
+    flat = [s for s in counted if (growth_of(picture, s.values) or 99.0) <= FLAT]
+    for c in candidates:
+        if c.kind is CauseKind.DEPLOY and load < LOAD_MOVED and len(flat) >= 2 and len(flat) == len(counted):
+            c.add("nothing counted grows", 0.8, "sessions, caches and queues are as before, so what grows is held by the code itself")

@@ -1,0 +1,220 @@
+"""The engine: from settled evidence to a ranked, cited diagnosis, with no language model.
+
+Pure and deterministic: the same gathered evidence gives the same assessment.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from advisor.diagnosis import Assessment, Claim, Diagnosis, Hypothesis, Outcome
+from advisor.diagnosis.causes import Candidate, find_candidates, probabilities
+from advisor.diagnosis.knobs import Knob
+from advisor.diagnosis.picture import WORDS, Picture, draw_picture
+from advisor.diagnosis.remedies import choose_remedies, plan_verification, reject_remedies
+from advisor.evidence import Gathered, SettledCoverage, SourceStatus
+from advisor.evidence.observations import Notebook, describe_signal, instant_of, note_commits, note_logs
+from advisor.incident import Incident, Symptom
+from advisor.values import CauseKind, Record, format_instant, format_number
+
+DIAGNOSED_FROM = 0.6  # of all that was considered; below, the next question is worth more than an answer
+CAPPED_PROBABILITY = 0.5  # with a required source missing nothing is called a diagnosis
+HYPOTHESES_MAX = 10
+
+
+class VerificationWindow(Record):
+    """How long recovery is watched; from the settings."""
+
+    settle_seconds: int = 60
+    window_seconds: int = 600
+    samples_min: int = 5
+
+
+def diagnose(
+    incident: Incident,
+    coverage: SettledCoverage,
+    gathered: Gathered,
+    knobs: tuple[Knob, ...],
+    depends_on: tuple[str, ...] = (),
+    window: VerificationWindow | None = None,
+) -> Assessment:
+    """Return the assessment of an incident.
+
+    Args:
+        incident: What was asked.
+        coverage: How each required source ended; only settled coverage is accepted.
+        gathered: What the sources gave.
+        knobs: Known mechanisms.
+        depends_on: Services that this one calls.
+        window: How recovery will be watched.
+    """
+    window = window or VerificationWindow()
+    picture = draw_picture(incident, gathered)
+    notebook = Notebook(gathered)
+    _note_metrics(notebook, picture)
+    if gathered.changes is not None:
+        note_commits(notebook, gathered.changes)
+    if gathered.logs is not None:
+        note_logs(notebook, gathered.logs, picture.trouble_at)
+    plan = plan_verification(None, picture, gathered, window.settle_seconds, window.window_seconds, window.samples_min)
+    warnings = _warnings(coverage, gathered, picture)
+    blind = _blind(coverage, picture)
+    if picture.trouble_at is None and not blind:
+        diagnosis = Diagnosis(
+            outcome=Outcome.HEALTHY, kind=CauseKind.NONE, probability=0.0, summary=_healthy_summary(incident, picture),
+            claims=_vital_claims(notebook, picture), warnings=tuple(warnings),
+        )
+        return Assessment(symptoms=picture.symptoms, started_at=None, evidence=notebook.items, hypotheses=(), diagnosis=diagnosis, remedies=(), rejected_remedies=(), verification=plan)
+    candidates = find_candidates(incident.service, picture, gathered, knobs, depends_on)
+    shares = probabilities(candidates)
+    if blind:
+        shares = [min(share, CAPPED_PROBABILITY) for share in shares]
+    for c in candidates[:HYPOTHESES_MAX]:
+        _cite(notebook, picture, c)
+    hypotheses = tuple(_hypothesis(i, c, share) for i, (c, share) in enumerate(zip(candidates[:HYPOTHESES_MAX], shares, strict=False)))
+    top = candidates[0]
+    support = sum(s for c, s in zip(candidates, shares, strict=True) if c is top or (top.cause.commit is not None and c.cause.commit == top.cause.commit))
+    support = min(support, CAPPED_PROBABILITY) if blind else min(support, 1.0)
+    decided = not blind and top.kind is not CauseKind.UNKNOWN and support >= DIAGNOSED_FROM
+    started = picture.onset.at if picture.onset else picture.trouble_at
+    if decided:
+        plan = plan_verification(top, picture, gathered, window.settle_seconds, window.window_seconds, window.samples_min)
+        diagnosis = Diagnosis(
+            outcome=Outcome.DIAGNOSED, kind=top.kind, cause=top.cause, probability=round(support, 4), summary=_summary(top, picture),
+            claims=_claims(notebook, picture, top), warnings=tuple(warnings),
+        )
+    else:
+        diagnosis = Diagnosis(
+            outcome=Outcome.INCONCLUSIVE, kind=CauseKind.UNKNOWN, cause=None, probability=round(support, 4), summary=_undecided(blind, top, support, picture),
+            claims=_vital_claims(notebook, picture), warnings=tuple(warnings),
+        )
+    return Assessment(
+        symptoms=picture.symptoms,
+        started_at=instant_of(started) if started is not None else None,
+        evidence=notebook.items,
+        hypotheses=hypotheses,
+        diagnosis=diagnosis,
+        remedies=choose_remedies(top if decided else None, candidates, picture, gathered),
+        rejected_remedies=reject_remedies(top if decided else None, picture),
+        verification=plan,
+    )
+
+
+def _blind(coverage: SettledCoverage, picture: Picture) -> str:
+    """Return why nothing may be called a diagnosis, or nothing: a required source is missing, or its decisive part is."""
+    missing = coverage.missing_required
+    if missing:
+        return "; ".join(f"{m.source} {m.status.value}: {m.reason or 'no reason given'}" for m in missing)
+    if not picture.measured:
+        return f"no metric shows {WORDS[picture.resource]}"
+    return ""
+
+
+def _warnings(coverage: SettledCoverage, gathered: Gathered, picture: Picture) -> list[str]:
+    out = [f"{e.source} is {e.status.value}: {e.reason}" for e in coverage.entries if e.status is not SourceStatus.OK]
+    if gathered.changes is not None:
+        out += list(gathered.changes.warnings)
+        if not gathered.changes.history_complete:
+            out.append("the history of the configuration is cut inside the window; older commits may be missing")
+    if gathered.logs is not None:
+        out += list(gathered.logs.warnings)
+    if picture.onset is not None and picture.onset.censored and not picture.squeezed:
+        out.append("the growth began before the metrics do; timing counts for less")
+    return out
+
+
+def _note_metrics(notebook: Notebook, picture: Picture) -> None:
+    signals = picture.signals
+    for role in ("heap_used", "heap_max", "metaspace_used", "direct_used", "threads", "rss", "memory_limit", "gc_seconds", "requests", "sessions_created", "dependency_latency"):
+        signal = signals.get(role)
+        if signal is not None:
+            notebook.metric(signals, signal, describe_signal(signals, signal))
+
+
+def _cite(notebook: Notebook, picture: Picture, c: Candidate) -> None:
+    """Add the ids that speak for and against a candidate."""
+    if c.commit is not None:
+        c.cites_for.append(notebook.commit(c.commit))
+    if c.middle is not None:
+        number = notebook.metric(picture.signals, c.middle, describe_signal(picture.signals, c.middle))
+        value = next((t.value for t in c.terms if t.name in ("metric in the middle", "dependency latency")), 0.0)
+        (c.cites_for if value >= 0 else c.cites_against).append(number)
+    if c.kind is CauseKind.LOAD and (number := notebook.find("metric:requests")):
+        value = sum(t.value for t in c.terms if t.name == "traffic")
+        (c.cites_for if value > 0 else c.cites_against).append(number)
+    if any(t.name.startswith("explained by traffic") for t in c.terms) and (number := notebook.find("metric:requests")):
+        c.cites_against.append(number)
+    vital = notebook.find(f"metric:{_vital_role(picture)}")
+    if vital and c.kind is not CauseKind.UNKNOWN:
+        timing = next((t.value for t in c.terms if t.name in ("timing", "level")), 0.0)
+        (c.cites_for if timing >= 0 else c.cites_against).append(vital)
+
+
+def _vital_role(picture: Picture) -> str:
+    return {"heap": "heap_used", "metaspace": "metaspace_used", "threads": "threads", "direct": "direct_used", "rss": "rss"}[picture.resource]
+
+
+def _hypothesis(index: int, c: Candidate, share: float) -> Hypothesis:
+    return Hypothesis(
+        rank=index + 1, kind=c.kind, probability=round(share, 4), summary=c.summary, cause=c.cause,
+        for_=tuple(dict.fromkeys(c.cites_for)), against=tuple(dict.fromkeys(c.cites_against)), next_check=c.next_check, terms=tuple(c.terms),
+    )
+
+
+def _summary(top: Candidate, picture: Picture) -> str:
+    what = WORDS[picture.resource]
+    if top.change is not None:
+        who = f"commit {top.cause.commit[:8]} by {top.cause.author}" if top.cause.commit else "a change"
+        if picture.squeezed:
+            return f"{what} runs out because {who} changed {top.change.key} from {top.change.old} to {top.change.new}; what the service uses did not grow"
+        middle = f", and {top.middle.names[0]} grew ×{format_number(top.middle_growth)} with it" if top.middle is not None and top.middle_growth is not None and top.middle_growth >= 1.5 else ""
+        return f"{what} fills up since {who} changed {top.change.key} from {top.change.old or '(not set)'} to {top.change.new or '(not set)'}{middle}"
+    if top.kind is CauseKind.LOAD:
+        return f"{what} runs out because traffic grew ×{format_number(picture.load_growth or 1.0)}; what each request takes stayed the same, and no change explains it"
+    return f"{what} runs out: {top.summary}"
+
+
+def _undecided(blind: str, top: Candidate, support: float, picture: Picture) -> str:
+    if blind:
+        return f"no diagnosis: {blind}"
+    if top.kind is CauseKind.UNKNOWN:
+        return f"{WORDS[picture.resource]} runs out, and nothing that was gathered explains it; next: {top.next_check}"
+    return f"no cause stands out (the best, {top.summary}, at {support:.0%}); next: {top.next_check}"
+
+
+def _healthy_summary(incident: Incident, picture: Picture) -> str:
+    ratio = picture.ratio()
+    known = ratio[np.isfinite(ratio)]
+    level = f"{WORDS[picture.resource]} stays at {float(np.median(known)):.0%} of its limit after collections" if known.size else "no sign of trouble"
+    asked = f"; the symptom asked about ({', '.join(s.value for s in incident.symptoms)}) was not seen" if incident.symptoms else ""
+    return f"healthy: {level}, no OutOfMemoryError and no crash in the window{asked}"
+
+
+def _vital_claims(notebook: Notebook, picture: Picture) -> tuple[Claim, ...]:
+    number = notebook.find(f"metric:{_vital_role(picture)}")
+    signal = picture.signals.get(_vital_role(picture))
+    if number is None or signal is None:
+        return ()
+    return (Claim(text=describe_signal(picture.signals, signal), evidence=(number,)),)
+
+
+def _claims(notebook: Notebook, picture: Picture, top: Candidate) -> tuple[Claim, ...]:
+    claims = list(_vital_claims(notebook, picture))
+    if picture.onset is not None and claims:
+        began = "The limit came down" if picture.squeezed else "The growth began before the data does, by" if picture.onset.censored else "The growth began"
+        claims.append(Claim(text=f"{began} about {format_instant(instant_of(picture.onset.at))}", evidence=claims[0].evidence))
+    for term in top.terms:
+        if term.name == "prior" or abs(term.value) < 0.3:
+            continue
+        cited = top.cites_for + top.cites_against
+        if cited:
+            claims.append(Claim(text=term.why, evidence=tuple(dict.fromkeys(cited))))
+    for symptom, times in picture.symptom_times.items():
+        logs = [e.id for e in notebook.items if e.id.startswith("L") and ("OutOfMemory" in e.summary or symptom is Symptom.CONTAINER_KILL)]
+        if logs and math.isfinite(times[0]):
+            claims.append(Claim(text=f"{symptom.value} was seen {len(times)}×, first at {format_instant(instant_of(times[0]))}", evidence=tuple(logs[:3])))
+    return tuple(claims)
+
+
