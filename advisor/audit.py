@@ -1,10 +1,10 @@
 """The audit: an append-only record of intent and outcome, in which each entry is chained to the one before.
 
-Two locks are on it. The hash of an entry covers the hash of the one before, so an edit, a removal, an insertion
-or a reordering breaks the chain at a place that can be named. The signature is an HMAC with the server's key,
-so somebody who can write to the database but does not hold the key cannot forge a whole new chain. What the
-chain alone cannot show is that its end was cut off: for that the head (how many entries, and the last hash) is
-kept beside it, signed as well, and mirrored by the store outside the database.
+Two locks are on it. The hash of an entry covers the hash of the one before, so an edit, a removal, an
+insertion or a reordering breaks the chain at a place that can be named. The signature is an HMAC with the
+server's key, so somebody who can write to the database but does not hold the key cannot forge a whole new
+chain. What the chain alone cannot show is that its end was cut off: for that the head (how many entries,
+and the last hash) is kept beside it, signed as well, and mirrored by the store outside the database.
 
 Pure: the store keeps the entries, the caller gives the time.
 """

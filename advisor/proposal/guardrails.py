@@ -1,0 +1,173 @@
+"""Guardrails: small pure checks of a candidate edit, each with a name and a reason a person can read.
+
+A guardrail that fails refuses the proposal. They look at what would be written (the files before and after,
+and the patch), never at what was meant; so an editor with a fault in it is caught here as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+
+from advisor.errors import SourceMalformed
+from advisor.evidence.config_diff import KeyChange, diff_keys
+from advisor.playbook import Action
+from advisor.proposal.patch import PatchFile
+from advisor.values import ActionType, Record
+
+PATCH_LINES_MAX = 2000  # what one person can be asked to read before saying yes
+PATCH_BYTES_MAX = 1024 * 1024
+REPLICAS_MAX = (
+    1000  # far above any workload that one incident should resize; a slip of the keyboard stays below
+)
+_FILE_MODES = frozenset({"100644", "100755", ""})
+_KEYS_OF: dict[ActionType, re.Pattern[str]] = {
+    ActionType.SCALE: re.compile(r"(?:^|[._-])(?:min|max)?_?replica(?:s|_?count)$", re.I),
+    ActionType.RESTART: re.compile(r"restart", re.I),
+    ActionType.ROLL_BACK_IMAGE: re.compile(r"image|tag|digest|version", re.I),
+}
+
+
+class Guardrail(Record):
+    """What one guardrail said."""
+
+    name: str
+    passed: bool
+    detail: str = ""
+
+
+class FileEdit(Record):
+    """One file of a candidate: its bytes before and after; None where it does not exist."""
+
+    path: str
+    before: bytes | None
+    after: bytes | None
+
+
+# Checks from outside this stage, such as memory arithmetic over the values that the edit would set.
+Guard = Callable[[tuple[FileEdit, ...]], Guardrail]
+
+
+def check_paths(paths: Iterable[str], globs: tuple[str, ...]) -> Guardrail:
+    """Return whether each path is one of the service's own, and plain."""
+    bad = [p for p in paths if not _is_plain_path(p) or not any(matches(p, glob) for glob in globs)]
+    detail = f"outside the service's paths ({', '.join(globs) or 'none'}): {', '.join(map(repr, bad))}"
+    return Guardrail(name="allowed_paths", passed=not bad, detail=detail if bad else "")
+
+
+def check_git_names(paths: Iterable[str]) -> Guardrail:
+    """Return whether no path is read by git itself or by a forge (``.gitmodules``, ``.github/…``)."""
+    bad = [p for p in paths if any(_is_git_name(part) for part in p.split("/"))]
+    return Guardrail(name="no_git_files", passed=not bad, detail=", ".join(map(repr, bad)))
+
+
+def check_modes(files: tuple[PatchFile, ...]) -> Guardrail:
+    """Return whether only plain files are touched, and none changes its mode."""
+    bad = []
+    for file in files:
+        if file.old_mode not in _FILE_MODES or file.new_mode not in _FILE_MODES:
+            bad.append(f"{file.path!r} is a link or a module ({file.old_mode or file.new_mode})")
+        elif file.old_mode and file.new_mode and file.old_mode != file.new_mode:
+            bad.append(f"{file.path!r} changes its mode from {file.old_mode} to {file.new_mode}")
+        elif file.binary:
+            bad.append(f"{file.path!r} is binary: what cannot be read cannot be approved")
+    return Guardrail(name="plain_files", passed=not bad, detail="; ".join(bad))
+
+
+def check_size(patch: bytes) -> Guardrail:
+    """Return whether the patch is short enough to be read."""
+    lines = patch.count(b"\n")
+    fits = lines <= PATCH_LINES_MAX and len(patch) <= PATCH_BYTES_MAX
+    detail = f"{lines} lines, {len(patch)} bytes; at most {PATCH_LINES_MAX} lines and {PATCH_BYTES_MAX} bytes"
+    return Guardrail(name="patch_size", passed=fits, detail=detail if not fits else f"{lines} lines")
+
+
+def check_keys(action: Action, edits: tuple[FileEdit, ...]) -> Guardrail:
+    """Return whether, read again, the files differ in the stated keys and in no other."""
+    changed: list[KeyChange] = []
+    for edit in edits:
+        try:
+            differing = diff_keys(edit.before, edit.after, edit.path)
+        except SourceMalformed as error:
+            return Guardrail(name="stated_keys", passed=False, detail=str(error))
+        if not differing:
+            return Guardrail(name="stated_keys", passed=False, detail=f"{edit.path}: no key differs")
+        changed += differing
+    others = sorted({change.key for change in changed if not _is_stated(change, action)})
+    detail = f"would also change {', '.join(others[:8])}" if others else ""
+    return Guardrail(
+        name="stated_keys",
+        passed=not others,
+        detail=detail or ", ".join(sorted({change.key for change in changed})),
+    )
+
+
+def _is_stated(change: KeyChange, action: Action) -> bool:
+    if action.values and change.document != action.document:
+        return False
+    return any(is_inside(change.key, key) for key in action.keys)
+
+
+def is_inside(key: str, stated: str) -> bool:
+    """Return whether a key is the stated one, or inside its text (a flag, an embedded file)."""
+    return key == stated or any(key.startswith(f"{stated}{sign}") for sign in ":.[#")
+
+
+def check_ranges(action: Action) -> Guardrail:
+    """Return whether the action edits the kind of key that its type is about, with a value in range."""
+    pattern = _KEYS_OF.get(action.type)
+    bad = [key for key in action.keys if pattern is not None and not pattern.search(key)]
+    if bad:
+        return Guardrail(
+            name="ranges", passed=False, detail=f"{action.type.value} may not set {', '.join(bad)}"
+        )
+    if action.type is ActionType.SCALE:
+        wrong = [
+            v for v in action.values if not (re.fullmatch("[0-9]{1,9}", v) and 1 <= int(v) <= REPLICAS_MAX)
+        ]
+        if wrong:
+            detail = f"replicas must be a number from 1 to {REPLICAS_MAX}, not {wrong[0]!r}"
+            return Guardrail(name="ranges", passed=False, detail=detail)
+    return Guardrail(name="ranges", passed=True)
+
+
+def _is_plain_path(path: str) -> bool:
+    parts = path.split("/")
+    return path.isprintable() and "\\" not in path and not any(part in ("", ".", "..") for part in parts)
+
+
+def _is_git_name(part: str) -> bool:
+    # Some file systems drop invisible characters, trailing dots and blanks, or know ".git" as "git~1".
+    word = "".join(c for c in part if c.isascii() and c.isprintable()).lower()
+    return word.startswith((".git", "git~"))
+
+
+def matches(path: str, glob: str) -> bool:
+    """Return whether a path is one of a glob's.
+
+    ``**`` is any number of folders, ``*`` and ``?`` stay inside one.
+    A glob whose last part has no wildcard also names everything below it, as a folder.
+    """
+    pattern = [part for part in glob.strip().split("/") if part not in ("", ".")]
+    if not pattern or glob.strip().endswith("/") or not re.search(r"[*?]", pattern[-1]):
+        pattern.append("**")
+    parts = path.split("/")
+    at = item = 0
+    star, resume = -1, 0
+    while item < len(parts):  # only the last ** ever needs to give way: time stays proportional
+        if at < len(pattern) and pattern[at] == "**":
+            star, resume, at = at, item, at + 1
+        elif at < len(pattern) and _matches_name(parts[item], pattern[at]):
+            at, item = at + 1, item + 1
+        elif star >= 0:
+            resume += 1
+            at, item = star + 1, resume
+        else:
+            return False
+    return all(part == "**" for part in pattern[at:])
+
+
+def _matches_name(name: str, pattern: str) -> bool:
+    # Not fnmatch alone: it would read a bracket as a set of letters.
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
