@@ -306,6 +306,7 @@ NATIVE_THREADS = Incident(
 DIRECT_MEMORY = Incident(
     name="direct_memory",
     symptom="receipts fail with status 500",
+    jmx_exporter="0.20.0",
     truth=Truth(
         "config_change",
         DEPLOYMENT,
