@@ -1,11 +1,13 @@
-"""Amounts as configuration writes them: durations, memory, percentages, counts, cores; and how much one changed.
+"""Amounts as configuration writes them (time, memory, shares, counts, cores), and by how much one changed.
 
-One text means different amounts to different readers: ``100m`` is 0.1 cores to Kubernetes, 100 MiB to ``-Xmx``, 100 minutes to
-Spring. The key decides; where it does not, the answer is None, because a wrong "×48" is worse than none. Called by the
-key-level differences of configuration and by everything that prints a change.
+One text means different amounts to different readers: ``100m`` is 0.1 cores to Kubernetes, 100 MiB to
+``-Xmx``, 100 minutes to Spring. The key decides; where it does not, the answer is None, because a wrong
+factor is worse than none. Called by the key-level differences of configuration and by everything that
+prints a change.
 
-Source: Kubernetes API reference, Quantity; the ``java`` manual (sizes count 1024); Spring Boot reference, "Converting
-Durations" and "Converting Data Sizes"; HikariCP README (milliseconds); Go ``time.ParseDuration``; ISO 8601.
+Source: Kubernetes API reference, Quantity; the ``java`` manual (sizes count 1024); Spring Boot reference,
+"Converting Durations" and "Converting Data Sizes"; HikariCP README (milliseconds); Go ``time.ParseDuration``;
+ISO 8601.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ Dimension = Literal["seconds", "bytes", "ratio", "count", "cores"]
 
 _TEXT_CHARACTERS_MAX = 64  # no amount is written longer
 _SHOWN_CHARACTERS_MAX = 120
+_TIMES = "\u00d7"
 _KEY_CHARACTERS = 200  # the end of a key says what its number is
 
 _KI, _MI, _GI, _TI, _PI, _EI = (1024**n for n in range(1, 7))
@@ -57,17 +60,17 @@ _KEY_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 _ENV_NAME = re.compile(r"\[([^\[\]]+)\](?:#\d+)?\.(?:value|default)\Z")
 
 _TIME_WORDS = frozenset(
-    "timeout ttl interval period delay duration expiry expire expires expiration lifetime age idle wait window "
-    "backoff grace time live keepalive retention lease cooldown every after deadline refresh schedule frequency "
-    "latency pause uptime session".split()
+    "timeout ttl interval period delay duration expiry expire expires expiration lifetime age idle wait "
+    "window backoff grace time live keepalive retention lease cooldown every after deadline refresh schedule "
+    "frequency latency pause uptime session".split()
 )
 _SIZE_WORDS = frozenset(
     "memory mem heap size buffer storage stack metaspace disk quota ram shm bytes".split()
 )
 _CORE_WORDS = frozenset(("cpu", "cpus", "cores", "millicores"))
 _COUNT_WORDS = frozenset(
-    "count entries connections connection threads replicas requests items records rows messages elements capacity "
-    "limit max min instances workers partitions retries attempts pool concurrency".split()
+    "count entries connections connection threads replicas requests items records rows messages elements "
+    "capacity limit max min instances workers partitions retries attempts pool concurrency".split()
 )
 # Numbers that name something: twice the port is not more of anything.
 _NAME_WORDS = frozenset(
@@ -128,7 +131,10 @@ class _Hints:
         self.dimension = "bytes" if self.jvm_size else self._dimension()
 
     def _dimension(self) -> Dimension | None:
-        """Return what the right-most telling word says: of ``buffer.timeout`` it is the time, not the buffer."""
+        """Return what the right-most telling word says.
+
+        Of ``buffer.timeout`` it is the time, not the buffer.
+        """
         for word in reversed(self.words):
             if word in _TIME_WORDS or (word in _UNIT_WORDS and _UNIT_WORDS[word][0] == "seconds"):
                 return "seconds"
@@ -157,7 +163,10 @@ def parse_quantity(text: str, key: str = "") -> Quantity | None:
 
 
 def _parse(text: str, hints: _Hints, other: Dimension | None = None) -> Quantity | None:
-    """Parse; ``other`` is the dimension of the value it was changed from or to, for a unit the key leaves open."""
+    """Parse; ``other`` is the dimension of the value it was changed from or to.
+
+    For a unit the key leaves open.
+    """
     text = text.strip()
     if not text or len(text) > _TEXT_CHARACTERS_MAX or not (text[0].isascii() and text[0] in "0123456789.Pp"):
         return None
@@ -309,14 +318,14 @@ def quantity_ratio(before: Quantity, after: Quantity) -> float | None:
 
 
 def describe_change(old: str | None, new: str | None, key: str = "") -> str:
-    """Return a change for a person: ``30m → 24h (×48)``; without the factor where there is none."""
+    """Return a change for a person: the old value, the new one, and the factor."""
     shown = f"{_shown(old)} → {_shown(new)}"
     factor = ratio(old, new, key)
     if factor is None:
         return shown
     if abs(factor - 1) < 1e-9:
         return f"{shown} (the same amount)" if old != new else shown
-    return f"{shown} (×{_factor(factor)})"
+    return f"{shown} ({_TIMES}{_factor(factor)})"
 
 
 def _shown(text: str | None) -> str:

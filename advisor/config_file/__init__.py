@@ -1,7 +1,7 @@
-"""Configuration files by key: what each key's value is, where its bytes are, and edits that change nothing else.
+"""Configuration files by key: values, their bytes, and edits that change nothing else.
 
-A key is a dotted path. List items go by their ``name``, ``key`` or ``id`` where they have one, else by position; a name with a
-dot is quoted; what is inside a value follows it:
+A key is a dotted path. List items go by their ``name``, ``key`` or ``id`` where they have one, else by
+position; a name with a dot is quoted; what is inside a value follows it:
 
 ```
 server.servlet.session.timeout
@@ -14,8 +14,8 @@ data["application.yaml"]#prod.server.port          a later document, by profile 
 FROM   ENV[JAVA_OPTS]   ENV[JAVA_OPTS]:-Xss        in a Dockerfile, each stage a document
 ```
 
-Pure functions on bytes, called by the key-level differences and by whatever builds a proposal. Not read: templates before they
-are rendered, anything above 1 MiB, formats that are not in `ConfigFile.format`.
+Pure functions on bytes, called by the key-level differences and by whatever builds a proposal. Not read:
+templates before they are rendered, anything above 1 MiB, formats that are not in `ConfigFile.format`.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def set_value(data: bytes, path: str, key: str, new: str, document: int = 0) -> 
         document: Number of the document.
 
     Raises:
-        ChangeRefused: The key is not there, the value is shared by an anchor, cannot be written in its style, or the file
-            read again would differ in more than this key.
+        ChangeRefused: The key is not there, the value is shared by an anchor, cannot be written in its style,
+            or the file read again would differ in more than this key.
         SourceMalformed: The file cannot be read.
     """
     file = read_entries(data, path)
@@ -95,9 +95,8 @@ def replace(data: bytes, file: ConfigFile, entry: Entry, new: str, token: bytes 
         return edited
     if refusal is not None:
         raise refusal
-    raise ChangeRefused(
-        f"{file.path}: key {entry.key}: {shown(new)} cannot be written as a {entry.style} {entry.format} value"
-    )
+    kind = f"{entry.style} {entry.format}"
+    raise ChangeRefused(f"{file.path}: key {entry.key}: {shown(new)} cannot be written as a {kind} value")
 
 
 def _nested(file: ConfigFile, entry: Entry, token: str) -> str | None:
@@ -153,17 +152,14 @@ def refuse_shared(file: ConfigFile, entry: Entry) -> None:
         )
 
 
-# --- the check ---------------------------------------------------------------------------------------------------------
-
-
 def check(file: ConfigFile, edited: bytes, expected: dict[Identity, str | None]) -> ConfigFile:
     """Read an edited file and compare every key; return it as read.
 
     Args:
         file: The file before the edit, read.
         edited: The file after it.
-        expected: The value that each edited key must have now; None: it must be gone. Whole values around an edited one
-            follow it, and what is inside of one edited as a whole.
+        expected: The value that each edited key must have now; None: it must be gone. Whole values around an
+            edited one follow it, and what is inside of one edited as a whole.
 
     Raises:
         ChangeRefused: A key does not have its value, or another one changed.
@@ -227,9 +223,6 @@ def shown(value: str | None) -> str:
         return "(not set)"
     text = value if len(value) <= _SHOWN_MAX else value[: _SHOWN_MAX - 1] + "…"
     return repr(text) if not text or text != text.strip() or not text.isprintable() else text
-
-
-# --- keys that come and go ---------------------------------------------------------------------------------------------
 
 
 def remove_key(data: bytes, path: str, key: str, document: int = 0) -> bytes:
@@ -347,8 +340,8 @@ def insert_key(data: bytes, path: str, key: str, value: str, document: int = 0) 
     """Return the file with a key added: one line, last of its parent's keys.
 
     Raises:
-        ChangeRefused: It is there already, its parent is not, the parent is written in flow style, or something else would
-            change.
+        ChangeRefused: It is there already, its parent is not, the parent is written in flow style, or
+            something else would change.
         SourceMalformed: The file cannot be read.
     """
     file = read_entries(data, path)
@@ -395,9 +388,6 @@ def _insert_flag(
             f"{file.path}: key {holder_key}:{flag}: a flag with spaces or quotes is not added"
         )
     return insert_word(data, file, holder, word, None)
-
-
-# --- words of a string of flags ----------------------------------------------------------------------------------------
 
 
 def _flag_of(holder: Entry, entry: Entry) -> Flag:

@@ -18,7 +18,9 @@ class ImageTag(NamedTuple):
 
 
 def image_tag(value: str) -> ImageTag:
-    """Return repository, tag and digest of an image reference; what is no tag or digest stays in the repository.
+    """Return repository, tag and digest of an image reference.
+
+    What is no tag or digest stays in the repository.
 
     Source: the grammar in ``distribution/reference``: a colon before the last slash is a port, not a tag.
     """

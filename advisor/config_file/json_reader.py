@@ -1,4 +1,7 @@
-"""JSON to entries, with the place of every value. The standard library gives no positions and takes repeated keys."""
+"""JSON to entries, with the place of every value.
+
+The standard library gives no positions and takes a repeated key in silence.
+"""
 
 from __future__ import annotations
 

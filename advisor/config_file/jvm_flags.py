@@ -1,7 +1,8 @@
 """JVM flags inside a string: ``-Xmx1g``, ``-XX:MaxRAMPercentage=75.0``, ``-XX:+UseG1GC``, ``-Dkey=value``.
 
-Only flags of which the last one wins are read as keys. Flags that add up (``-javaagent:``, ``--add-opens``, ``-Xlog:``) and
-everything else stay in the residue, so that a difference there is still seen as a difference of the whole string.
+Only flags of which the last one wins are read as keys. Flags that add up (``-javaagent:``, ``--add-opens``,
+``-Xlog:``) and everything else stay in the residue, so that a difference there is still seen as a difference
+of the whole string.
 
 Source: the ``java`` command's manual, "Extra Options" and "Advanced Runtime Options".
 """
@@ -43,8 +44,8 @@ class Flags(NamedTuple):
 def find_flags(text: str, key: str = "", java: bool = False) -> Flags:
     """Return the flags of a string.
 
-    ``-D`` alone is also an option of compilers and build tools: it counts only where the key's name, the ``java`` command or
-    another flag says that a JVM reads the string.
+    ``-D`` alone is also an option of compilers and build tools: it counts only where the key's name, the
+    ``java`` command or another flag says that a JVM reads the string.
 
     Args:
         text: The decoded string.

@@ -1,7 +1,8 @@
-"""Formats of one statement per line: Java properties, ``.env`` and shell assignments, ``jvm.options``, Dockerfiles.
+"""Formats of one statement per line: properties, assignments, ``jvm.options``, Dockerfiles.
 
-Each gives entries with character spans, and for each entry the characters of its whole statement, for edits that add or take
-away a statement. Where a key is written twice the last one counts, as it does for the programs that read these files.
+Each gives entries with character spans, and for each entry the characters of its whole statement, for edits
+that add or take away a statement. Where a key is written twice the last one counts, as it does for the
+programs that read these files.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ class _Collected:
 
 
 def _logical_end(text: str, at: int) -> int:
-    """Return where a statement ends, its line end included: lines that end in an odd number of backslashes go on."""
+    """Return where a statement ends, its line end included.
+
+    Lines that end in an odd number of backslashes go on.
+    """
     while True:
         match = _LINE.match(text, at)
         if match is None or match.end() == at:
@@ -80,9 +84,6 @@ def _logical_end(text: str, at: int) -> int:
         at = match.end()
         if (len(body) - len(body.rstrip("\\"))) % 2 == 0:
             return at
-
-
-# --- properties --------------------------------------------------------------------------------------------------------
 
 
 def read_properties(text: str, documents: bool) -> Lines:
@@ -153,16 +154,13 @@ def unescape_property(raw: str, offset: int) -> tuple[str, SourceMap]:
     return text, source
 
 
-# --- .env and shell assignments ----------------------------------------------------------------------------------------
-
-
 def read_env(text: str, strict: bool) -> Lines:
     """Return the assignments of an environment file.
 
     Args:
         text: ``A=b``, ``export A="b c"``, comments.
-        strict: Another kind of line is malformed; otherwise (shell scripts) it is passed over, and only assignments that
-            stand at the start of a line count.
+        strict: Another kind of line is malformed; otherwise (shell scripts) it is passed over, and only
+            assignments that stand at the start of a line count.
     """
     found = _Collected()
     pattern = _ASSIGNMENT if strict else _SHELL_ASSIGNMENT
@@ -220,11 +218,11 @@ def _heredoc_end(text: str, at: int, word: str) -> int:
     return _line_end(text, close.end()) if close else len(text)
 
 
-# --- jvm.options -------------------------------------------------------------------------------------------------------
-
-
 def read_jvm_options(text: str) -> Lines:
-    """Return the flags of a ``jvm.options`` file: one on a line, ``#`` comments, ``8-13:`` for some versions only."""
+    """Return the flags of a ``jvm.options`` file.
+
+    One on a line, ``#`` comments, ``8-13:`` for some versions only.
+    """
     found = _Collected()
     at = 0
     while at < len(text):
@@ -250,9 +248,6 @@ def _option(found: _Collected, option: re.Match[str], region: Region) -> None:
         start = None if flag.start is None else option.start(2) + flag.start
         end = None if flag.end is None else option.start(2) + flag.end
         found.add(Entry(0, prefix + flag.key, flag.value, start, end, flag.style, "flag"), region)
-
-
-# --- Dockerfile --------------------------------------------------------------------------------------------------------
 
 
 def read_dockerfile(text: str) -> Lines:

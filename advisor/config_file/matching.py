@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict, deque
 
 from advisor.config_file.records import ConfigFile
 
 
 def match_documents(old: ConfigFile, new: ConfigFile) -> dict[int, int]:
-    """Return new document numbers by old ones: matched by identity, what has none (or shares one) in order."""
+    """Return new document numbers by old ones.
+
+    They are matched by identity; what has none, or shares one, in order.
+    """
     if old.identities == new.identities:
         return {n: n for n in range(len(old.identities))}
     matched: dict[int, int] = {}
@@ -20,14 +23,16 @@ def match_documents(old: ConfigFile, new: ConfigFile) -> dict[int, int]:
     free_old = [n for n in range(len(old.identities)) if n not in matched]
     free_new = [n for n in range(len(new.identities)) if n not in taken]
     # A renamed workload is still the same document, but a Deployment is never a Service.
-    for old_number in free_old:
-        for new_number in free_new:
-            if _alike(old.identities[old_number], new.identities[new_number]):
-                matched[old_number] = new_number
-                free_new.remove(new_number)
-                break
-        if len(free_old) > 200:
-            break  # hundreds of documents without a name: nothing sane can be matched, and not in quadratic time
+    for name in (str, _kind):
+        waiting: dict[str, deque[int]] = defaultdict(deque)
+        for number in free_new:
+            waiting[name(new.identities[number])].append(number)
+        for number in free_old:
+            candidates = waiting[name(old.identities[number])]
+            if number not in matched and candidates:
+                matched[number] = candidates.popleft()
+        taken = set(matched.values())
+        free_new = [n for n in free_new if n not in taken]
     return matched
 
 
@@ -36,11 +41,7 @@ def _unique(identities: tuple[str, ...]) -> dict[str, int]:
     return {identity: n for n, identity in enumerate(identities) if identity and counts[identity] == 1}
 
 
-def _alike(old: str, new: str) -> bool:
-    return old == new or (_kind(old) == _kind(new) and "/" in old)
-
-
 def _kind(identity: str) -> str:
     """Return group and kind of an identity such as ``apps/Deployment/shop/checkout``."""
     parts = identity.split("/")
-    return next((part for part in parts if part[:1].isupper()), parts[0])
+    return next((part for part in parts if part[:1].isupper()), identity)

@@ -1,4 +1,4 @@
-"""From a file's bytes to its entries: which format it is, what is nested inside values, and spans in bytes."""
+"""From bytes to entries: the format of a file, what is nested inside values, spans in bytes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def decode(data: bytes, path: str) -> str:
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        # Properties files are ISO 8859-1 by definition; anything else that is no UTF-8 is not a text that we know.
+        # Properties files are ISO 8859-1 by definition; anything else that is no UTF-8 is no text we know.
         if not path.lower().endswith(".properties") or data.startswith((_BOM, b"\xff\xfe", b"\xfe\xff")):
             line = body.count(b"\n", 0, error.start) + 1
             raise SourceMalformed(f"{path}: line {line}: binary, or not encoded in UTF-8") from error
@@ -132,7 +132,7 @@ Regions = tuple[tuple[tuple[int, str], Region], ...]
 
 
 def read_text(text: str, name: str, file_name: str) -> tuple[list[Entry], list[str], Regions]:
-    """Return the direct entries of a text with character spans, document identities, and statements of line formats."""
+    """Return the direct entries of a text, the identities of its documents, and its statements."""
     if name == "yaml":
         found = read_yaml(text, file_name.lower())
         return found.entries, found.identities, ()
@@ -152,9 +152,6 @@ def read_text(text: str, name: str, file_name: str) -> tuple[list[Entry], list[s
     else:
         lines = read_dockerfile(text)
     return lines.entries, lines.identities, tuple(lines.regions.items())
-
-
-# --- values inside values ----------------------------------------------------------------------------------------------
 
 
 class _Budget:
@@ -203,7 +200,7 @@ def _with_nested(entries: list[Entry], text: str, level: int, budget: _Budget) -
 
 
 def value_map(entry: Entry, text: str) -> SourceMap | None:
-    """Return where the characters of an entry's value stand in the text, or None if they cannot be told apart."""
+    """Return where the characters of an entry's value stand in the text; None: not known."""
     if entry.start is None or entry.end is None or entry.style == "alias":
         return None
     raw = text[entry.start : entry.end]
@@ -264,7 +261,7 @@ def _flags(entry: Entry, text: str, budget: _Budget) -> list[Entry]:
 
 
 def embedded_name(key: str) -> str | None:
-    """Return the file name that a key ends in (``data["application.yaml"]``) if it is of a format read by key."""
+    """Return the file name that a key such as ``data["a.yaml"]`` ends in, if it is read by key."""
     at = key.rfind('["')
     name = key[at + 2 : -2] if at >= 0 and key.endswith('"]') else ""
     return name if "." in name and detect(name) not in ("text", "shell") else None
@@ -280,7 +277,7 @@ def _embedded(entry: Entry, text: str, level: int, budget: _Budget) -> list[Entr
         direct, identities, _ = read_text(entry.value, detect(name), name)
         inner = _with_nested(direct, entry.value, level + 1, budget)
     except Unreadable:
-        return []  # then the value stays whole: a broken file in a ConfigMap must not hide the rest of the manifest
+        return []  # the value stays whole: a broken file in a ConfigMap must not hide the rest
     source = value_map(entry, text)
     labels = _labels(identities)
     nested = []
@@ -305,7 +302,10 @@ def _embedded(entry: Entry, text: str, level: int, budget: _Budget) -> list[Entr
 
 
 def _labels(identities: list[str]) -> list[str]:
-    """Return what tells the documents of an embedded file apart: nothing for the first, the profile, or the number."""
+    """Return what tells the documents of an embedded file apart.
+
+    The first has no label; a later one has its profile, or else its number.
+    """
     labels: list[str] = []
     for number, identity in enumerate(identities):
         label = "#" + identity.removeprefix("profile:") if identity.startswith("profile:") else f"#{number}"
@@ -325,9 +325,6 @@ def _check_unique(entries: list[Entry]) -> None:
         if identity in seen:
             raise Unreadable(f"key {entry.key[:200]} is defined twice", entry.start)
         seen.add(identity)
-
-
-# --- bytes -------------------------------------------------------------------------------------------------------------
 
 
 def _in_bytes(entries: list[Entry], data: bytes, text: str) -> list[Entry]:

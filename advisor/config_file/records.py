@@ -1,6 +1,6 @@
 """What reading a configuration file gives: entries with byte spans, and the bounds of reading.
 
-Every reader of this package works on text and character offsets; `reading` turns them into bytes once, at the end.
+Every reader of this package works on characters; `reading` turns them into bytes once, at the end.
 """
 
 from __future__ import annotations
@@ -32,16 +32,21 @@ class Entry(NamedTuple):
     """One key and its scalar value.
 
     Attributes:
-        document: Number of the YAML document, of the ``#---`` part of a properties file, or of the Dockerfile stage.
+        document: Number of the YAML document, of the ``#---`` part of a properties file, or of the Dockerfile
+            stage.
         key: Dotted path; see the package's docstring for its form.
-        value: The decoded text. An empty list or mapping is ``[]`` or ``{}``; a null that is not written is empty.
+        value: The decoded text. An empty list or mapping is ``[]`` or ``{}``; a null that is not written is
+            empty.
         start: First byte of the value's token, quotes included; None if the value cannot be edited in place.
         end: Byte after the token; None exactly if ``start`` is.
-        style: How the token is written: ``plain``, ``single``, ``double``, ``literal``, ``folded``, ``empty``, …
-        format: The syntax of the token: ``yaml``, ``json``, ``toml``, ``properties``, ``env``, ``dockerfile``, ``flag``.
+        style: How the token is written: ``plain``, ``single``, ``double``, ``literal``, ``folded``,
+            ``empty``, …
+        format: The syntax of the token: ``yaml``, ``json``, ``toml``, ``properties``, ``env``,
+            ``dockerfile``, ``flag``.
         scope: ``Deployment/checkout`` or ``Deployment/checkout/<container>`` in Kubernetes manifests,
             ``profile:prod`` in a Spring document, the stage's name in a Dockerfile, else empty.
-        parent: Key of the value that this one was found in (flags in a string, keys of an embedded file), else empty.
+        parent: Key of the value that this one was found in (flags in a string, keys of an embedded file),
+            else empty.
         source: Span of the anchored token that a YAML alias or merge key took this value from, else None.
     """
 
@@ -67,11 +72,11 @@ class ConfigFile:
     """A configuration file, read.
 
     Attributes:
-        format: ``yaml``, ``json``, ``toml``, ``properties``, ``env``, ``jvm_options``, ``dockerfile``, or ``text``: a
-            format that is not read by key, with no entries.
-        identities: For each document what it is about (``apps/Deployment/shop/checkout``, ``profile:prod``), else empty:
-            documents of two versions are matched by it, so that one put in front shifts nothing.
-        regions: For line formats, which characters the whole statement of an entry takes (used by edits only).
+        format: ``yaml``, ``json``, ``toml``, ``properties``, ``env``, ``jvm_options``, ``dockerfile``, or
+            ``text``: a format that is not read by key, with no entries.
+        identities: For each document what it is about (``apps/Deployment/shop/checkout``, ``profile:prod``),
+            else empty: documents of two versions are matched by it, so that one put in front shifts nothing.
+        regions: For line formats, the characters of each entry's whole statement; for edits only.
     """
 
     path: str
@@ -98,7 +103,10 @@ class ConfigFile:
 
 
 class Unreadable(Exception):
-    """A reader's complaint, with the character it is about; becomes ``SourceMalformed`` with path and line."""
+    """A reader's complaint, with the character it is about.
+
+    It becomes ``SourceMalformed`` with path and line.
+    """
 
     def __init__(self, what: str, index: int | None = None, line: int | None = None) -> None:
         """Keep the complaint; the line counts from 1 and wins over the character index."""
@@ -123,7 +131,7 @@ def line_number(text: str, index: int) -> int:
 
 
 def child_key(prefix: str, name: str) -> str:
-    """Return the path of a mapping's key: ``a.b``, or ``a["b.c"]`` where the name could be mistaken for a path."""
+    """Return the path ``a.b``, or ``a["b.c"]`` where the name could be mistaken for a path."""
     if _PLAIN_KEY.fullmatch(name):
         return f"{prefix}.{name}" if prefix else name
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')

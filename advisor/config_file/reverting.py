@@ -1,7 +1,7 @@
 """Taking single keys back to what they were before a commit, in a file that has moved on since.
 
-Only what that commit changed, only where the file still has what the commit made of it. Called to build proposals; the
-rollback of a whole commit does not come through here.
+Only what that commit changed, only where the file still has what the commit made of it. Called to build
+proposals; the rollback of a whole commit does not come through here.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ def revert_keys(
 ) -> bytes:
     """Return the current file with the listed keys as they were before a commit; every other byte stays.
 
-    A value that was changed gets its old token back, a key that was added goes, a key that was removed comes back as the
-    lines it was.
+    A value that was changed gets its old token back, a key that was added goes, a key that was removed comes
+    back as the lines it was.
 
     Args:
         before: The file in the commit's parent; None if it was not there.
         after: The file in the commit.
         current: The file at the head of the branch.
         path: Its path.
-        keys: Keys as `diff_keys` reports them, alone or with the number of the document in ``after`` (of a removed key: in
-            ``before``). Alone, the key must have changed in one document only.
+        keys: Keys as `diff_keys` reports them, alone or with the number of the document in ``after`` (of a
+            removed key: in ``before``). Alone, the key must have changed in one document only.
 
     Raises:
         ChangeRefused: A key did not change there, changed again since, or cannot be edited exactly.
@@ -119,9 +119,8 @@ def _refuse_positions(found: list[_Key], old: ConfigFile, new: ConfigFile) -> No
         was = {e.key: e.value for e in old.entries if _in_list(e, prefix, key.before)}
         now = {e.key: e.value for e in new.entries if _in_list(e, prefix, key.after)}
         if was.keys() != now.keys() or any(was[k] != now[k] and k not in listed for k in was):
-            raise ChangeRefused(
-                f"{new.path}: key {key.name}: items of the list {prefix} came, went or changed together; revert the commit"
-            )
+            why = f"items of the list {prefix} came, went or changed together; revert the commit"
+            raise ChangeRefused(f"{new.path}: key {key.name}: {why}")
 
 
 def _in_list(entry: Entry, prefix: str, like: Entry | None) -> bool:
@@ -134,7 +133,10 @@ def _in_list(entry: Entry, prefix: str, like: Entry | None) -> bool:
 
 
 def _restore_values(data: bytes, file: ConfigFile, found: list[_Key], before: bytes) -> bytes:
-    """Give changed keys their old values, outer values first: what is inside of them may then be right already."""
+    """Give changed keys their old values, outer values first.
+
+    What is inside of them may then be right already.
+    """
     for key in sorted(found, key=lambda k: len(k.name)):
         if key.before is None or key.after is None:
             continue
@@ -176,7 +178,7 @@ def _take_out(data: bytes, file: ConfigFile, found: list[_Key], old: ConfigFile,
 
 
 def _with_wholes(entries: list[Entry], file: ConfigFile, other: ConfigFile) -> list[Entry]:
-    """Replace what is inside of a value by the value, where the other version does not have the value at all."""
+    """Replace what is inside of a value by the value, if the other version has none of it."""
     kept: dict[Identity, Entry] = {}
     listed = {e.identity for e in entries}
     for entry in entries:

@@ -1,7 +1,7 @@
 """How a value is written: the tokens that give an entry a new value in the style that it has.
 
-Every function gives candidates in order of preference; the edit tries them, reads the file again, and takes the first that
-gives exactly the value. So a rule missed here makes an edit refused, never wrong.
+Every function gives candidates in order of preference; the edit tries them, reads the file again, and takes
+the first that gives exactly the value. So a rule missed here makes an edit refused, never wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from advisor.config_file.jvm_flags import write_flag
 from advisor.config_file.records import Entry
 
 _INT = r"[-+]?(?:0|[1-9][\d_]*|0b[01_]+|0x[\da-fA-F_]+|0o?[0-7_]+|[1-9][\d_]*(?::[0-5]?\d)+)"
-_FLOAT = r"[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.\d[\d_]*(?:[eE][-+]?\d+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
+_DECIMAL = r"[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.\d[\d_]*(?:[eE][-+]?\d+)?)"
+_FLOAT = rf"(?:{_DECIMAL}|[-+]?\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
 _NUMBER = re.compile(rf"(?:{_INT}|{_FLOAT})\Z")
 # YAML 1.1, which SnakeYAML and go-yaml still read in part: quoting one word too many harms nobody.
 _BOOLEAN = re.compile(r"(?:true|false|yes|no|on|off|y|n)\Z", re.I)
@@ -31,7 +32,7 @@ _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0", '"': '\\"', "\\": 
 
 
 def plain_type(entry: Entry) -> str:
-    """Return ``string``, ``number``, ``boolean`` or ``null``: how a reader that knows types takes the token."""
+    """Return how a typed reader takes the token: ``string``, ``number``, ``boolean``, ``null``."""
     if entry.style not in ("plain", "bare", "empty", "alias"):
         return "string"
     return _type_of(entry.value)
@@ -89,9 +90,6 @@ def inside(parent: Entry, token: str) -> str | None:
     return token  # plain and block scalars hold it as it is; reading it again tells
 
 
-# --- YAML --------------------------------------------------------------------------------------------------------------
-
-
 def _yaml(entry: Entry, raw: str, new: str) -> list[str]:
     style = entry.style
     if style in ("plain", "empty", "alias"):
@@ -141,7 +139,7 @@ def _double(text: str) -> str:
 
 
 def write_block(entry: Entry, raw: str, new: str) -> str | None:
-    """Return a block scalar's token with new content, header and indentation kept; None where that cannot be exact."""
+    """Return a block scalar's token with new content, its layout kept; None: not exactly."""
     line_ends = _LINE_END.findall(raw)
     if not line_ends or not new.strip() or any(not (c.isprintable() or c in "\n\t") for c in new):
         return None
@@ -157,7 +155,8 @@ def write_block(entry: Entry, raw: str, new: str) -> str | None:
     spec, comment, rest = header.partition("#")
     spec = re.sub(r"[-+]", "", spec.rstrip()) + mark + spec[len(spec.rstrip()) :]
     lines = [indentation + line if line else "" for line in content.split("\n")]
-    return line_ends[0].join([spec + comment + rest, *lines, *[""] * max(0, ends - 1)])
+    line_end: str = line_ends[0]
+    return line_end.join([spec + comment + rest, *lines, *[""] * max(0, ends - 1)])
 
 
 def _indentation(entry: Entry, body: str) -> str | None:
@@ -169,9 +168,6 @@ def _indentation(entry: Entry, body: str) -> str | None:
         return raw_line[: len(raw_line) - len(raw_line.lstrip(" "))]
     spaces = raw_line[: len(raw_line) - len(value_line)]
     return spaces if raw_line == spaces + value_line and not spaces.strip(" ") and spaces else None
-
-
-# --- the others --------------------------------------------------------------------------------------------------------
 
 
 def _json(entry: Entry, new: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""Where the characters of a decoded value stand in the file, so that a value inside a value has an exact span.
+"""Where the characters of a decoded value stand, for exact spans of values inside values.
 
-A map is an offset (the value is written as it is read) or a list with one position for each character, -1 where an escape or
-a line fold stands between. A range has a span only if its characters stand side by side; otherwise it has none: better
-not editable than edited in the wrong place.
+A map is an offset (the value is written as it is read) or a list with one position for each character, -1
+where an escape or a line fold stands between. A range has a span only if its characters stand side by side;
+otherwise it has none: better not editable than edited in the wrong place.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ _WORD = re.compile(r"\S+")
 _DOUBLE_PART = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)|[^\\]", re.S)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _YAML_ESCAPES = {
-    "0": "\0", "a": "\a", "b": "\b", "t": "\t", "\t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b",
-    " ": " ", '"': '"', "/": "/", "\\": "\\", "N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029",
+    "0": "\0", "a": "\a", "b": "\b", "t": "\t", "\t": "\t", "n": "\n", "v": "\v", "f": "\f",
+    "r": "\r", "e": "\x1b", " ": " ", '"': '"', "/": "/", "\\": "\\",
+    "N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029",
 }  # fmt: skip
 
 
 def project(source: SourceMap, start: int, end: int) -> tuple[int, int] | None:
-    """Return the span in the outer text of a range of the inner text, or None if it is not written in one piece."""
+    """Return the outer span of a range of the inner text; None: not written in one piece."""
     if isinstance(source, int):
         return (source + start, source + end)
     if start == end:  # an empty value: it stands where the character before it ends
@@ -34,7 +35,7 @@ def project(source: SourceMap, start: int, end: int) -> tuple[int, int] | None:
 
 
 def by_words(raw: str, offset: int, value: str) -> SourceMap | None:
-    """Return the map of a folded text: the same words in the same order, only the space between them differs."""
+    """Return the map of a folded text: the same words in order, with other space between."""
     raw_words = list(_WORD.finditer(raw))
     words = list(_WORD.finditer(value))
     if [w.group() for w in raw_words] != [w.group() for w in words]:

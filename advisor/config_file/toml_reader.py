@@ -1,7 +1,7 @@
 """TOML to entries, with the place of every value.
 
-The standard library decides whether the text is TOML and what it means; this scanner adds the positions, and the two must
-agree on every key and value, or the file is not read.
+The standard library decides whether the text is TOML and what it means; this scanner adds the positions, and
+the two must agree on every key and value, or the file is not read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whole lines of a YAML block: taken out, or put back where an earlier version had them.
 
-Only entries of block mappings and items of block sequences that stand on lines of their own. Everything else is refused: the
-caller then still has the commit's own reverse patch.
+Only entries of block mappings and items of block sequences that stand on lines of their own. Everything else
+is refused: the caller then still has the commit's own reverse patch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INSERTED_MAX = 200  # each insertion reads the file again
 
 
 class Region(NamedTuple):
-    """Whole lines of one node, from the first character of a line to after a line end, and the node's column."""
+    """Whole lines of one node, their line end included, and the node's column."""
 
     start: int
     end: int
@@ -121,7 +121,10 @@ def _below(key: str, prefix: str) -> bool:
 
 
 def _last(node: Node) -> int:
-    """Return where the last character of a node stands; a block's own end mark lies beyond comments that follow."""
+    """Return where the last character of a node stands.
+
+    A block's own end mark lies beyond comments that follow.
+    """
     while node.items and node.style == "block":
         node = node.items[-1]
     return node.end
@@ -198,7 +201,10 @@ def _insert(text: str, path: str, old: _Tree, place: Place, documents: dict[int,
 
 
 def _spot(now: _Tree, old: _Tree, place: Place, document: int) -> tuple[int, int]:
-    """Return where lines go and at which column: after the neighbour they followed, or before the one they preceded."""
+    """Return where lines go and at which column.
+
+    That is after the neighbour they followed, or before the one they preceded.
+    """
     siblings = old.children[id(place.holder)]
     for sibling in reversed([s for s in siblings if s.number < place.number]):
         neighbour = now.by_key.get((document, sibling.key))
@@ -245,7 +251,10 @@ def _moved(lines: str, shift: int, path: str, key: str) -> str:
 
 
 def put_lines(text: str, at: int, lines: str) -> str:
-    """Return the text with whole lines put in, in its own line ends; a file without a final line end stays one."""
+    """Return the text with whole lines put in, in its own line ends.
+
+    A file without a final line end stays one.
+    """
     line_end = "\r\n" if "\r\n" in text else "\n"
     lines = line_end.join(re.split(r"\r\n|\r|\n", lines))
     lines = lines.removesuffix(line_end)

@@ -1,8 +1,8 @@
 """YAML to entries: libyaml's events, an own tree with positions, and a walk that names every scalar.
 
-PyYAML's own composer is not used: it recurses in C, merges without positions, and takes a repeated key in silence.
-Aliases and merge keys are followed, so that every key has the value that a reader of the file would get; what was reached
-through one carries the place it came from and cannot be edited there.
+PyYAML's own composer is not used: it recurses in C, merges without positions, and takes a repeated key in
+silence. Aliases and merge keys are followed, so that every key has the value that a reader of the file would
+get; what was reached through one carries the place it came from and cannot be edited there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ SCALAR, MAPPING, SEQUENCE, ALIAS = range(4)
 
 
 class Node:
-    """A YAML node with its characters; ``items`` are keys and values in turn, or list items; ``target`` of an alias."""
+    """A YAML node with its characters; ``items`` are keys and values in turn, or list items.
+
+    ``target`` of an alias.
+    """
 
     __slots__ = ("anchor", "end", "items", "kind", "start", "style", "tag", "target", "value")
 

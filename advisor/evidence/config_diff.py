@@ -1,9 +1,9 @@
 """Which keys differ between two versions of a configuration file, and by how much.
 
-Comments, layout and quoting are no differences. What is found inside a value (JVM flags in a string, keys of a file in a
-ConfigMap) is reported in place of the whole value. Documents are matched by what they are about and list items by what they
-are called, so that something put in front does not make all that follows look changed. Called by the source of configuration
-changes; pure.
+Comments, layout and quoting are no differences. What is found inside a value (JVM flags in a string, keys of
+a file in a ConfigMap) is reported in place of the whole value. Documents are matched by what they are about
+and list items by what they are called, so that something put in front does not make all that follows look
+changed. Called by the source of configuration changes; pure.
 """
 
 from __future__ import annotations
@@ -129,9 +129,6 @@ def _typed(entry: Entry) -> bool:
     return entry.format in ("json", "toml") or (entry.format == "yaml" and "/" in entry.scope)
 
 
-# --- lists -------------------------------------------------------------------------------------------------------------
-
-
 class _Moved(NamedTuple):
     """A list of scalars in another order."""
 
@@ -196,7 +193,10 @@ def _items(entries: Iterable[Entry], document: int, prefix: str) -> Items:
 
 
 def _reordering(prefix: str, before: Items, after: Items) -> _Moved | None:
-    """Return the list if it holds the same scalars in another order: for arguments and rules order is meaning."""
+    """Return the list if it holds the same scalars in another order.
+
+    For arguments and rules order is meaning.
+    """
     if len(before) != len(after) or any(i.keys() != {""} for i in [*before.values(), *after.values()]):
         return None
     old = [before[i][""].value for i in sorted(before)]
@@ -240,11 +240,11 @@ def _compare(old: dict[str, Entry], new: dict[str, Entry]) -> list[_Pair]:
     return pairs
 
 
-# --- renamed items -----------------------------------------------------------------------------------------------------
-
-
 def _pair_renamed(pairs: list[_Pair], new: ConfigFile) -> list[_Pair]:
-    """Compare a list item that only got another name with what it was, instead of as one gone and one come."""
+    """Compare a list item that only got another name with what it was.
+
+    Instead of as one gone and one come.
+    """
     if not any(p.old is None for p in pairs) or not any(p.new is None for p in pairs):
         return pairs
     gone = _groups(p.old for p in pairs if p.new is None)
@@ -282,11 +282,11 @@ def _groups(entries: Iterable[Entry | None]) -> dict[tuple[str, str], dict[str, 
     return dict(sorted(groups.items(), key=lambda g: len(g[0][0])))
 
 
-# --- values inside values ----------------------------------------------------------------------------------------------
-
-
 def _without_wholes(pairs: list[_Pair], old: ConfigFile, new: ConfigFile) -> list[_Pair]:
-    """Leave out values whose difference is told by what is inside of them, and insides told by their whole."""
+    """Leave out values whose difference is told by what is inside of them.
+
+    And insides told by their whole.
+    """
     old_wholes = {(e.document, e.parent): e.format for e in old.entries if e.parent}
     new_wholes = {(e.document, e.parent): e.format for e in new.entries if e.parent}
     broken: set[tuple[int, str]] = set()
@@ -315,9 +315,6 @@ def _residue(entry: Entry | None) -> tuple[str, ...]:
         return ()
     flags = find_flags(entry.value, entry.key, java="-X" in entry.value or "-D" in entry.value)
     return flags.residue if flags.flags else tuple(entry.value.split())
-
-
-# --- records -----------------------------------------------------------------------------------------------------------
 
 
 def _change(path: str, pair: _Pair) -> KeyChange:
