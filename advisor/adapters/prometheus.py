@@ -97,9 +97,7 @@ def matcher(selector: str, name: str | None = None, **labels: str) -> str:
         parts.append(f"__name__={_quote(name)}")
     for label, value in labels.items():
         if not _LABEL_NAME.fullmatch(label):
-            raise SourceRefused(
-                f"label name {label[:60]!r} cannot stand in a query; use letters, digits and _"
-            )
+            raise SourceRefused(f"label name {label[:60]!r} cannot stand in a query; use letters, digits and _")
         parts.append(f"{label}={_quote(value)}")
     if not parts and not plain:
         raise SourceRefused("a query without any matcher would read every series; name a metric or a label")
@@ -152,6 +150,7 @@ class _Call:
     asked: str
     ends_at: float
     bytes_left: int
+    attempts: int = 0  # of the question at hand
     warnings: dict[str, None] = field(default_factory=dict)  # in order, each once
 
     @property
@@ -248,9 +247,7 @@ class PrometheusMetrics:
         self._secrets = tuple(sorted((s for s in secrets if len(s) >= 4), key=len, reverse=True))
         for name, value in all_headers.items():
             if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
-                raise SettingsInvalid(
-                    f"prometheus: header {one_line(name, 60)!r} holds what no header may hold"
-                )
+                raise SettingsInvalid(f"prometheus: header {one_line(name, 60)!r} holds what no header may hold")
         all_headers.setdefault("Accept-Encoding", "gzip" if compression else "identity")
         self._connection = _connect(
             self.url,
@@ -284,9 +281,7 @@ class PrometheusMetrics:
         """
         call = self._call(f"metrics `{one_line(request.query, ASKED_CHARACTERS_MAX)}`")
         step = max(1, round(request.step_seconds * 1000))
-        start, end = _milliseconds(request.start), _milliseconds(request.end)
-        if start > end:
-            raise self._error(SourceRefused, call, "the window ends before it starts", "correct the window")
+        start, end = self._window(call, request.start, request.end)
         first, last = -(-start // step) * step, end // step * step
         if first > last:
             first = last = end
@@ -300,7 +295,7 @@ class PrometheusMetrics:
             SourceError: No such answer was had.
         """
         call = self._call(f"series of `{one_line(request.match, ASKED_CHARACTERS_MAX)}`")
-        start, end = _milliseconds(request.start), _milliseconds(request.end)
+        start, end = self._window(call, request.start, request.end)
         form = {"match[]": request.match, "start": _seconds(start), "end": _seconds(end)}
         data = self._ask(call, "/api/v1/series", form)
         if not isinstance(data, list):
@@ -312,9 +307,7 @@ class PrometheusMetrics:
             warnings=tuple(call.warnings),
         )
 
-    def metric_window(
-        self, selector: str, start: datetime, end: datetime
-    ) -> tuple[datetime, datetime] | None:
+    def metric_window(self, selector: str, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
         """Return when a service's own series have data between two instants, or None.
 
         ``up`` is looked at where the selector has one, else every series of the selector. The first instant
@@ -324,13 +317,11 @@ class PrometheusMetrics:
         Raises:
             SourceError: No such answer was had.
         """
-        begin, finish = _milliseconds(start), _milliseconds(end)
         call = self._call(f"the window of `{one_line(selector, ASKED_CHARACTERS_MAX)}`")
+        begin, finish = self._window(call, start, end)
         step = max(1000, min(LOOKBACK_SECONDS * 1000, (finish - begin) // WINDOW_POINTS))
         step = max(step, -(-(finish - begin) // self._points_max))
-        first = (
-            finish - max(0, finish - begin) // step * step
-        )  # the grid hangs on the end: its newest sample matters
+        first = finish - (finish - begin) // step * step  # the grid hangs on the end: its newest sample matters
         newest = self._range(call, f"max(timestamp({matcher(selector, 'up')}))", first, finish, step)
         if newest and newest[0].values:
             seen_first, seen_last = newest[0].values[0], max(newest[0].values)
@@ -360,7 +351,7 @@ class PrometheusMetrics:
             SourceError: No such answer was had.
         """
         call = self._call(f"the scrape interval of `{one_line(selector, ASKED_CHARACTERS_MAX)}`")
-        seconds = _milliseconds(at) / 1000
+        seconds = self._window(call, at, at)[0] / 1000
         name: str | None = "up"
         for _ in range(2):
             # 15 minutes hold 15 samples of a usual scrape; 2 hours are for the rare one
@@ -401,6 +392,14 @@ class PrometheusMetrics:
     def _call(self, asked: str) -> _Call:
         return _Call(asked=asked, ends_at=time.monotonic() + self._deadline, bytes_left=self._bytes_max)
 
+    def _window(self, call: _Call, start: datetime, end: datetime) -> tuple[int, int]:
+        """Return a window in milliseconds."""
+        if start.tzinfo is None or end.tzinfo is None:  # it would be read as local time
+            raise self._error(SourceRefused, call, "the window has no time zone", "give instants in UTC")
+        if start > end:
+            raise self._error(SourceRefused, call, "the window ends before it starts", "correct the window")
+        return (start - _EPOCH) // _MILLISECOND, (end - _EPOCH) // _MILLISECOND
+
     def _range(self, call: _Call, query: str, first: int, last: int, step: int) -> tuple[Series, ...]:
         """Return a range in milliseconds, asked for in chunks whose points never overlap."""
         merged: dict[_Key, _Samples] = {}
@@ -429,11 +428,7 @@ class PrometheusMetrics:
         self, call: _Call, merged: dict[_Key, _Samples], data: Any, kind: str, earliest: float, latest: float
     ) -> None:
         """Add an answer's samples to what the chunks before it gave."""
-        if (
-            not isinstance(data, dict)
-            or data.get("resultType") != kind
-            or not isinstance(data.get("result"), list)
-        ):
+        if not isinstance(data, dict) or data.get("resultType") != kind or not isinstance(data.get("result"), list):
             raise self._shape(call, f"a {kind}", data)
         if len(data["result"]) > self._series_max:
             what = f"{len(data['result'])} series came back, more than the limit of {self._series_max}"
@@ -448,9 +443,7 @@ class PrometheusMetrics:
                     continue
             labels = self._labels(call, entry.get("metric"))
             if labels in seen:
-                raise self._error(
-                    SourceMalformed, call, "the same series came twice", "is a proxy merging badly?"
-                )
+                raise self._error(SourceMalformed, call, "the same series came twice", "is a proxy merging badly?")
             seen.add(labels)
             points = entry.get("values") if kind == "matrix" else [entry.get("value")]
             times, values = self._columns(call, points)
@@ -479,8 +472,11 @@ class PrometheusMetrics:
             raise self._shape(call, "pairs of a time and a number as text", points) from error
 
     def _labels(self, call: _Call, metric: Any) -> _Key:
-        if not isinstance(metric, dict) or not all(isinstance(value, str) for value in metric.values()):
-            raise self._shape(call, "labels with text values", metric)
+        try:
+            # Raises for what is no dictionary, no text, or a lone surrogate, which nobody could store.
+            "".join(itertools.chain.from_iterable(metric.items())).encode()
+        except (AttributeError, TypeError, UnicodeEncodeError) as error:
+            raise self._shape(call, "labels with text values", metric) from error
         return tuple(sorted(metric.items()))
 
     def _series(self, call: _Call, merged: dict[_Key, _Samples]) -> tuple[Series, ...]:
@@ -502,7 +498,7 @@ class PrometheusMetrics:
                     values=tuple(samples.values if whole else itertools.compress(samples.values, finite)),
                     dropped=len(finite) - sum(finite),
                 )
-            except ValidationError as error:  # a label that is no text at all: a lone surrogate
+            except ValidationError as error:  # a time beyond all floating point
                 what = f"series came back that cannot be kept ({one_line(error.errors()[0]['msg'], 80)})"
                 raise self._error(SourceMalformed, call, what, "is this a Prometheus?") from error
             series.append(one)
@@ -514,6 +510,7 @@ class PrometheusMetrics:
         """Return the ``data`` of an answer; repeat what may succeed on repeating, within the deadline."""
         method = "GET" if form is None else "POST"
         for attempt in itertools.count():
+            call.attempts = attempt + 1
             after: float | None = None
             cause: BaseException | None = None
             try:
@@ -588,11 +585,7 @@ class PrometheusMetrics:
         bound = call.bytes_left if good else ERROR_BYTES_MAX
         with response:
             declared = response.headers.get("Content-Length", "")
-            size = (
-                int(declared)
-                if good and declared.isascii() and declared.isdigit() and len(declared) < 20
-                else 0
-            )
+            size = int(declared) if good and declared.isascii() and declared.isdigit() and len(declared) < 20 else 0
             pieces = []
             taken = 0
             for piece in response.iter_content(PIECE_BYTES) if size <= bound else ():
@@ -604,9 +597,7 @@ class PrometheusMetrics:
                     break
         if good and max(size, taken) > bound:
             what = f"the answer is larger than response_bytes_max ({self._bytes_max} bytes)"
-            raise self._error(
-                SourceRefused, call, what, "narrow the selector, shorten the window or widen the step"
-            )
+            raise self._error(SourceRefused, call, what, "narrow the selector, shorten the window or widen the step")
         headers = {name.lower(): value for name, value in response.headers.items()}
         return _Answer(response.status_code, headers, b"".join(pieces)[:bound])
 
@@ -642,11 +633,9 @@ class PrometheusMetrics:
             "canceled",
         )  # the query is too dear: the next attempt would cost as much
         if own_limit:
-            return self._error(
-                SourceUnavailable, call, what, "narrow the selector or shorten the window"
-            ), False
+            return self._error(SourceUnavailable, call, what, "narrow the selector or shorten the window"), False
         if answer.status in _RETRIED_STATUSES:
-            times = f"after {self._retries + 1} attempts " if self._retries else ""
+            times = f"after {call.attempts} attempts " if call.attempts > 1 else ""
             do = "try again later; is it starting, overloaded, or its proxy cut off from it?"
             return self._error(SourceUnavailable, call, f"{times}{what}", do), True
         if answer.status >= 500 or kind in ("internal", "unavailable"):
@@ -661,9 +650,7 @@ class PrometheusMetrics:
             do = "a proxy that lets no POST through? let it pass POST to /api/v1"
             return self._error(SourceRefused, call, what, do), False
         if answer.status in (200, 400, 422):
-            return self._error(
-                SourceRefused, call, what, "correct the query or the service's selector"
-            ), False
+            return self._error(SourceRefused, call, what, "correct the query or the service's selector"), False
         if answer.status < 400:
             return self._error(SourceMalformed, call, what, "is prometheus.url that of a Prometheus?"), False
         return self._error(SourceRefused, call, what, "check prometheus.url and what stands before it"), False
@@ -671,9 +658,7 @@ class PrometheusMetrics:
     def _failed(self, call: _Call, error: BaseException) -> tuple[SourceError, bool]:
         """Return the failure that a foreign exception stands for, and whether to repeat."""
         row, reason = _find_failure(error)
-        shown = row.what.format(
-            reason=self._clean(reason), connect=self._connect_timeout, read=self._read_timeout
-        )
+        shown = row.what.format(reason=self._clean(reason), connect=self._connect_timeout, read=self._read_timeout)
         return self._error(row.error, call, shown, row.do.format(credentials=self._credentials)), row.again
 
     def _late(self, call: _Call) -> SourceError:
@@ -717,9 +702,7 @@ def _checked_url(url: str) -> str:
     except ValueError as error:
         raise SettingsInvalid("prometheus.url is not an address") from error
     if parts.username is not None or parts.password is not None:
-        raise SettingsInvalid(
-            "prometheus.url carries credentials; use username and password_file, or a bearer token"
-        )
+        raise SettingsInvalid("prometheus.url carries credentials; use username and password_file, or a bearer token")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsInvalid(f"prometheus.url {one_line(url, 120)!r} is not an http(s) address")
     if parts.query or parts.fragment:
@@ -730,10 +713,6 @@ def _checked_url(url: str) -> str:
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _milliseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MILLISECOND
 
 
 def _seconds(milliseconds: int) -> str:
@@ -882,9 +861,7 @@ def _find_failure(error: BaseException) -> tuple[_Failure, str]:
     text = " ".join(f"{type(item).__name__}: {item}" for item in chain)
     bottom = chain[-1]
     reason = (
-        bottom.strerror
-        if isinstance(bottom, OSError) and bottom.strerror
-        else str(bottom) or type(bottom).__name__
+        bottom.strerror if isinstance(bottom, OSError) and bottom.strerror else str(bottom) or type(bottom).__name__
     )
     row = next(row for row in _failures() if isinstance(error, row.classes) and row.mark in text)
     return row, reason.strip("()'\" ")
@@ -931,35 +908,34 @@ class _Exchange(threading.Thread):
 
     def abandon(self) -> None:
         """End the exchange from outside: its socket is shut, so its next read fails and the thread ends."""
-        used = getattr(self.connection, "sock", None)
+        # An answer without a length takes the socket away from its connection; then we have it noted.
+        used = getattr(self.connection, "sock", None) or getattr(self.connection, "noted", None)
         if used is not None:
             with suppress(OSError):
                 used.shutdown(socket.SHUT_RDWR)
 
 
-def _connect(
-    url: str, *, headers: Mapping[str, str], verify: bool | str, cert: tuple[str, str] | None
-) -> Any:
+def _connect(url: str, *, headers: Mapping[str, str], verify: bool | str, cert: tuple[str, str] | None) -> Any:
     """Return the library's connection with a session of our own."""
     import http.cookiejar
 
     import requests
     import urllib3
 
-    session = requests.Session()
+    class Session(requests.Session):
+        def get_redirect_target(self, resp: requests.Response) -> None:
+            """Return nothing: `_follow` decides on redirects; requests stumbles over a broken one."""
+
+    session = Session()
     session.verify, session.cert = verify, cert
     session.headers.clear()
     session.headers.update({"User-Agent": "ops-advisor", "Accept": "application/json", **headers})
     session.auth = lambda request: request  # else requests puts a line of ~/.netrc over our own Authorization
-    session.cookies.set_policy(
-        http.cookiejar.DefaultCookiePolicy(allowed_domains=[])
-    )  # nothing shared between calls
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))  # nothing shared between calls
     host = urlsplit(url).hostname or ""
     session.trust_env = not (host in ("localhost", "::1") or host.startswith("127."))  # no proxy to ourselves
     if verify is False:
-        urllib3.disable_warnings(
-            urllib3.exceptions.InsecureRequestWarning
-        )  # asked for in the settings, by name
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # asked for in the settings, by name
     return _connection_class()(url, session)
 
 
@@ -972,7 +948,17 @@ def _connection_class() -> Any:
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
     class Noted:
-        """A pool that tells the exchange of this thread which connection it uses, for `_Exchange.abandon`."""
+        """A connection that keeps its socket in sight, for `_Exchange.abandon`."""
+
+        sock: Any
+        noted: Any = None
+
+        def connect(self) -> None:
+            super().connect()  # type: ignore[misc]  # of the connection mixed in
+            self.noted = self.sock
+
+    class Noting:
+        """A pool that tells the exchange of this thread which connection it uses, for the same end."""
 
         def _get_conn(self, timeout: float | None = None) -> Any:
             connection = super()._get_conn(timeout)  # type: ignore[misc]  # of the pool mixed in
@@ -981,16 +967,21 @@ def _connection_class() -> Any:
                 exchange.connection = connection
             return connection
 
-    class NotedHTTP(Noted, HTTPConnectionPool):
-        pass
+    def pool(base: Any) -> Any:
+        kind = type("NotedConnection", (Noted, base.ConnectionCls), {})
+        return type("NotingPool", (Noting, base), {"ConnectionCls": kind})
 
-    class NotedHTTPS(Noted, HTTPSConnectionPool):
-        pass
+    pools = {"http": pool(HTTPConnectionPool), "https": pool(HTTPSConnectionPool)}
 
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             super().init_poolmanager(*args, **kwargs)
-            self.poolmanager.pool_classes_by_scheme = {"http": NotedHTTP, "https": NotedHTTPS}
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+            manager = super().proxy_manager_for(*args, **kwargs)
+            manager.pool_classes_by_scheme = pools
+            return manager
 
     class Connection(PrometheusConnect):
         """The library's connection: forms in the body, answers streamed, no retries of its own.
@@ -1001,9 +992,7 @@ def _connection_class() -> Any:
 
         def __init__(self, url: str, session: requests.Session) -> None:
             super().__init__(url=url, session=session, method="POST")
-            session.mount(
-                url, Adapter(max_retries=0)
-            )  # over the retrying one that the library has just mounted
+            session.mount(url, Adapter(max_retries=0))  # over the retrying one that the library has just mounted
 
         def ask(
             self, method: str, url: str, form: Mapping[str, str] | None, timeout: tuple[float, float]

@@ -69,8 +69,7 @@ def write_openmetrics(series: Iterable[SeriesLike], path: Path) -> None:
             pairs = ",".join(f'{label}="{_escape(value)}"' for label, value in one.labels)
             head = f"{one.name}{{{pairs}}}" if pairs else one.name
             file.writelines(
-                f"{head} {_number(value)} {moment:.3f}\n"
-                for moment, value in zip(one.times, one.values, strict=True)
+                f"{head} {_number(value)} {moment:.3f}\n" for moment, value in zip(one.times, one.values, strict=True)
             )
         file.write("# EOF\n")
 
@@ -91,7 +90,7 @@ def backfill(path: Path, data_directory: Path) -> None:
         "openmetrics",
         "--quiet",
     ]
-    done = subprocess.run(  # noqa: S603 - fixed program, our own paths
+    done = subprocess.run(
         [*command, str(path), str(data_directory)], capture_output=True, text=True, timeout=120, check=False
     )
     if done.returncode != 0:
@@ -191,9 +190,7 @@ class PrometheusServer:
             command.append(f"--web.config.file={self.data_directory / 'web.yml'}")
         log = self.data_directory / "prometheus.log"
         with log.open("wb") as file:
-            self._process = subprocess.Popen(  # noqa: S603 - fixed program, our own paths
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
-            )
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
         return log
 
     def _await_ready(self, log: Path) -> bool:
