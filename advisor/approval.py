@@ -207,26 +207,24 @@ def decide(
         denial = Denial.model_validate(fields)
         return Denial.model_validate({**fields, "signature": sign(denial, key)})
     if not proposal.changes_something:
-        raise NotPermitted(
-            f"proposal {proposal.id}: {proposal.action.type.value} changes nothing; nothing to approve"
-        )
+        raise NotPermitted(f"proposal {proposal.id}: {proposal.action.type.value} changes nothing; nothing to approve")
     fields["rollback_on_failure"] = answer.rollback_on_failure
     approval = Approval.model_validate(fields)
     return Approval.model_validate({**fields, "signature": sign(approval, key)})
 
 
-def expire(proposal: Proposal, rules: Rules, answers: tuple[Resolution, ...], now: datetime) -> Expiry:
-    """Return the record that a proposal ran out unanswered.
+def expire(proposal: Proposal, answers: tuple[Resolution, ...], now: datetime) -> Expiry:
+    """Return the record that a proposal ran out unanswered, or granted but never delivered.
 
     Raises:
-        ApprovalResolved: It was answered.
+        ApprovalResolved: It was denied, or is on record as run out.
         IllegalTransition: Its time is not over.
     """
-    check_unresolved(proposal, rules, answers)
+    for answer in answers:
+        if not isinstance(answer, Approval):
+            raise ApprovalResolved(f"proposal {proposal.id} was {_told(answer)}")
     if now < proposal.expires_at:
-        raise IllegalTransition(
-            f"proposal {proposal.id} can be answered until {proposal.expires_at.isoformat()}"
-        )
+        raise IllegalTransition(f"proposal {proposal.id} can be answered until {proposal.expires_at.isoformat()}")
     return Expiry(
         proposal_id=proposal.id,
         digest=proposal.digest,
@@ -267,17 +265,13 @@ def grant(
         verify_approval(approval, proposal, key)
         check_person(approval.person, proposal, rules)
         if not proposal.created_at <= approval.at < proposal.expires_at or approval.at > now:
-            raise ApprovalExpired(
-                f"proposal {proposal.id}: the approval of {approval.person} is outside its life"
-            )
+            raise ApprovalExpired(f"proposal {proposal.id}: the approval of {approval.person} is outside its life")
     if not proposal.changes_something:
         raise NotPermitted(f"proposal {proposal.id} changes nothing; nothing to deliver")
     people = {_folded(approval.person) for approval in approvals}
     needed = people_needed(proposal, rules)
     if len(people) < needed:
-        raise ApprovalMissing(
-            f"proposal {proposal.id}: {len(people)} of {needed} people approved; one more is needed"
-        )
+        raise ApprovalMissing(f"proposal {proposal.id}: {len(people)} of {needed} people approved; one more is needed")
     return Grant(
         proposal_id=proposal.id,
         digest=proposal.digest,
@@ -304,13 +298,9 @@ def verify_approval(approval: Approval, proposal: Proposal, key: bytes) -> None:
         ApprovalMismatch: It is not.
     """
     if approval.proposal_id != proposal.id or approval.digest != proposal.digest:
-        raise ApprovalMismatch(
-            f"proposal {proposal.id}: the approval of {approval.person} is of another proposal"
-        )
+        raise ApprovalMismatch(f"proposal {proposal.id}: the approval of {approval.person} is of another proposal")
     if not hmac.compare_digest(sign(approval, key), approval.signature):
-        raise ApprovalMismatch(
-            f"proposal {proposal.id}: the signature of {approval.person}'s approval does not fit"
-        )
+        raise ApprovalMismatch(f"proposal {proposal.id}: the signature of {approval.person}'s approval does not fit")
 
 
 def sign(answer: Approval | Denial, key: bytes) -> str:
@@ -334,9 +324,7 @@ def check_unresolved(proposal: Proposal, rules: Rules, answers: tuple[Resolution
     """
     for answer in answers:
         if not isinstance(answer, Approval):
-            raise ApprovalResolved(
-                f"proposal {proposal.id} was {_told(answer)}; an answer now changes nothing"
-            )
+            raise ApprovalResolved(f"proposal {proposal.id} was {_told(answer)}; an answer now changes nothing")
     approvals = [a for a in answers if isinstance(a, Approval)]
     if len({_folded(a.person) for a in approvals}) >= people_needed(proposal, rules):
         told = ", ".join(_told(a) for a in approvals)
@@ -352,13 +340,10 @@ def check_binding(proposal: Proposal, shown_digest: str, policy_version: str) ->
     if digest_of(proposal) != proposal.digest:
         raise ApprovalMismatch(f"proposal {proposal.id}: its content does not have the digest it carries")
     if shown_digest != proposal.digest:
-        raise ApprovalMismatch(
-            f"proposal {proposal.id}: the answer is to another digest than {proposal.digest[:19]}…"
-        )
+        raise ApprovalMismatch(f"proposal {proposal.id}: the answer is to another digest than {proposal.digest[:19]}…")
     if proposal.policy_version != policy_version:
         raise ApprovalMismatch(
-            f"proposal {proposal.id}: the approval rules changed since it was made;"
-            " a fresh proposal is needed"
+            f"proposal {proposal.id}: the approval rules changed since it was made; a fresh proposal is needed"
         )
 
 
@@ -373,9 +358,7 @@ def check_alive(proposal: Proposal, now: datetime) -> None:
             f"proposal {proposal.id} ran out at {proposal.expires_at.isoformat()}; a fresh proposal is needed"
         )
     if now < proposal.created_at:
-        raise ApprovalExpired(
-            f"proposal {proposal.id}: the clock stands before its creation; check the clock"
-        )
+        raise ApprovalExpired(f"proposal {proposal.id}: the clock stands before its creation; check the clock")
 
 
 def check_person(name: str, proposal: Proposal, rules: Rules) -> str:
@@ -410,9 +393,7 @@ def principal(name: str) -> str:
         raise ApproverNotAllowed(f"a name of {len(person)} characters; at most {PERSON_CHARACTERS_MAX}")
     ambiguous = not name.strip().isprintable() or unicodedata.normalize("NFKC", name.strip()) != name.strip()
     if ambiguous or any(c.isspace() for c in person) or "<" in person or ">" in person:
-        raise ApproverNotAllowed(
-            f"{one_line(name, 80)!r} can be mistaken for another name; it is not accepted"
-        )
+        raise ApproverNotAllowed(f"{one_line(name, 80)!r} can be mistaken for another name; it is not accepted")
     return person
 
 

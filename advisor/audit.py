@@ -79,17 +79,13 @@ def append(
     }
     entry = AuditEntry.model_validate({**fields, "hash": "", "signature": ""})
     entry_hash = hash_of(entry)
-    return AuditEntry.model_validate(
-        {**fields, "hash": entry_hash, "signature": _sign("entry", entry_hash, key)}
-    )
+    return AuditEntry.model_validate({**fields, "hash": entry_hash, "signature": _sign("entry", entry_hash, key)})
 
 
 def head_of(last: AuditEntry | None, key: bytes) -> AuditHead:
     """Return the signed head of a chain that ends with this entry."""
     sequence, last_hash = (last.sequence, last.hash) if last else (0, GENESIS)
-    return AuditHead(
-        sequence=sequence, hash=last_hash, signature=_sign("head", f"{sequence}:{last_hash}", key)
-    )
+    return AuditHead(sequence=sequence, hash=last_hash, signature=_sign("head", f"{sequence}:{last_hash}", key))
 
 
 def hash_of(entry: AuditEntry) -> str:
@@ -107,9 +103,7 @@ def check_head(head: AuditHead, key: bytes) -> None:
         raise AuditBroken(f"audit: the head (entry {head.sequence}) is not signed with the server's key")
 
 
-def verify(
-    entries: Iterable[AuditEntry], key: bytes, head: AuditHead | None, mirror: AuditHead | None = None
-) -> int:
+def verify(entries: Iterable[AuditEntry], key: bytes, head: AuditHead | None, mirror: AuditHead | None = None) -> int:
     """Return the number of entries of a chain that is whole.
 
     Args:
@@ -130,9 +124,7 @@ def verify(
             raise AuditBroken(f"audit entry {count}: {reason}")
         if mirror is not None and mirror.sequence == count:
             if mirror.hash != entry.hash:
-                raise AuditBroken(
-                    f"audit entry {count}: it is not the entry that the mirror of the head recorded"
-                )
+                raise AuditBroken(f"audit entry {count}: it is not the entry that the mirror of the head recorded")
             mirrored = True
         previous = entry.hash
     if head is None:
@@ -148,8 +140,7 @@ def verify(
         check_head(mirror, key)
         if not mirrored:
             raise AuditBroken(
-                f"audit entry {count + 1}: is missing (the mirror of the head counts {mirror.sequence},"
-                f" found {count})"
+                f"audit entry {count + 1}: is missing (the mirror of the head counts {mirror.sequence}, found {count})"
             )
     return count
 

@@ -137,6 +137,10 @@ class DeliveryRecords(Protocol):
         """
         ...
 
+    def supersede(self, proposal_id: str, reason: str, at: datetime) -> object:
+        """Record that a proposal can no longer be delivered as it is."""
+        ...
+
     def record_outcome(self, change: Change, outcome: Outcome, reason: str, at: datetime) -> None:
         """Record how it ended."""
         ...
@@ -172,10 +176,9 @@ def deliver(
     check_bytes(repository, proposal)
     head = repository.head()
     if head != proposal.base:
-        raise ChangeConflict(
-            f"proposal {proposal.id}: {proposal.branch} moved from {proposal.base[:12]} to {head[:12]};"
-            " nothing was written, a fresh proposal is needed"
-        )
+        reason = f"{proposal.branch} moved from {proposal.base[:12]} to {head[:12]}"
+        records.supersede(proposal.id, reason, now)
+        raise ChangeConflict(f"proposal {proposal.id}: {reason}; nothing was written, a fresh proposal is needed")
     change = _commit(repository, proposal, grant, now)
     records.begin_delivery(change, now)
     return _push(repository, records, change, now)
@@ -213,25 +216,19 @@ def reconcile(
         records.record_outcome(change, Outcome.DELIVERED, "found on the branch", now)
         return change
     if delivered is None:
-        raise ChangeUncertain(
-            f"change {change.id}: whether {change.commit[:12]} is on {change.branch} cannot be told"
-        )
+        raise ChangeUncertain(f"change {change.id}: whether {change.commit[:12]} is on {change.branch} cannot be told")
     head = repository.head()
     if head != change.base:
         if repository.is_delivered(change.commit):  # it landed between the two questions
             records.record_outcome(change, Outcome.DELIVERED, "found on the branch", now)
             return change
         # With the base gone the compare-and-swap of any push still under way must fail.
-        reason = (
-            f"{change.branch} moved from {change.base[:12]} to {head[:12]} without it; nothing was written"
-        )
+        reason = f"{change.branch} moved from {change.base[:12]} to {head[:12]} without it; nothing was written"
         records.record_outcome(change, Outcome.CONFLICT, reason, now)
         raise ChangeConflict(f"change {change.id}: {reason}")
     if grant is None or now >= proposal.expires_at:
         if now < change.at + timedelta(seconds=PUSH_SECONDS_MAX):
-            raise ChangeUncertain(
-                f"change {change.id}: its push may still be under way; look again in two minutes"
-            )
+            raise ChangeUncertain(f"change {change.id}: its push may still be under way; look again in two minutes")
         reason = "its approval ran out before it was written; nothing was written"
         records.record_outcome(change, Outcome.EXPIRED, reason, now)
         raise ApprovalExpired(f"change {change.id}: {reason}")
@@ -255,15 +252,11 @@ def check_grant(proposal: Proposal, grant: Grant, now: datetime) -> None:
         raise ApprovalMismatch(f"proposal {proposal.id}: what was approved is not what would be written")
     check_alive(proposal, now)
     if now < grant.granted_at:
-        raise ApprovalExpired(
-            f"proposal {proposal.id}: the clock stands before its approval; check the clock"
-        )
+        raise ApprovalExpired(f"proposal {proposal.id}: the clock stands before its approval; check the clock")
     if not proposal.changes_something:
         raise ChangeRefused(f"proposal {proposal.id}: {proposal.action.type.value} changes nothing")
     if not proposal.rollback_rehearsed or not all(g.passed for g in proposal.guardrails):
-        raise ChangeRefused(
-            f"proposal {proposal.id}: a guardrail is against it, or its rollback was never rehearsed"
-        )
+        raise ChangeRefused(f"proposal {proposal.id}: a guardrail is against it, or its rollback was never rehearsed")
 
 
 def check_bytes(repository: DeliveryTarget, proposal: Proposal) -> None:
@@ -278,9 +271,7 @@ def check_bytes(repository: DeliveryTarget, proposal: Proposal) -> None:
     ):
         found = digest(repository.diff(before, after))
         if found != expected:
-            raise ApprovalMismatch(
-                f"proposal {proposal.id}: the bytes to be written are not those that were approved"
-            )
+            raise ApprovalMismatch(f"proposal {proposal.id}: the bytes to be written are not those that were approved")
 
 
 def change_id_of(proposal: Proposal, commit: str) -> str:
@@ -290,9 +281,7 @@ def change_id_of(proposal: Proposal, commit: str) -> str:
 
 def _commit(repository: DeliveryTarget, proposal: Proposal, grant: Grant, at: datetime) -> Change:
     plan = prepare_commit(proposal, grant)
-    commit = repository.commit_tree(
-        plan.tree, plan.parent, plan.message, plan.author_name, plan.author_email, plan.at
-    )
+    commit = repository.commit_tree(plan.tree, plan.parent, plan.message, plan.author_name, plan.author_email, plan.at)
     return Change(
         id=change_id_of(proposal, commit),
         proposal_id=proposal.id,
@@ -341,15 +330,11 @@ def _try_push(repository: DeliveryTarget, change: Change) -> tuple[Outcome, Advi
     return Outcome.DELIVERED, None
 
 
-def _lost(
-    repository: DeliveryTarget, change: Change, error: AdvisorError
-) -> tuple[Outcome, AdvisorError | None]:
+def _lost(repository: DeliveryTarget, change: Change, error: AdvisorError) -> tuple[Outcome, AdvisorError | None]:
     # Whatever went wrong went wrong around a push: what the branch says is the only truth left.
     if _is_delivered(repository, change):
         return Outcome.DELIVERED, None
-    uncertain = ChangeUncertain(
-        f"change {change.id}: {error}; whether {change.branch} took it cannot be told"
-    )
+    uncertain = ChangeUncertain(f"change {change.id}: {error}; whether {change.branch} took it cannot be told")
     uncertain.__cause__ = error
     return Outcome.UNCERTAIN, uncertain
 

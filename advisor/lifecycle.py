@@ -127,6 +127,4 @@ def advance(state: State, event: Event) -> State:
         return TRANSITIONS[state, event]
     except KeyError:
         legal = ", ".join(sorted(e.value for s, e in TRANSITIONS if s is state)) or "nothing"
-        raise IllegalTransition(
-            f"{event.value} is not possible while {state.value}; possible here: {legal}"
-        ) from None
+        raise IllegalTransition(f"{event.value} is not possible while {state.value}; possible here: {legal}") from None

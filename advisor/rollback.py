@@ -95,18 +95,14 @@ def plan_rollback(
     if not patch:
         raise ChangeRefused(f"rollback of {change.id}: {change.branch} ({head[:12]}) is already without it")
     restored, kept = _check_restored(repository, change, head, tree)
-    candidate = repository.commit_tree(
-        tree, head, f"Candidate of {proposal_id}", AUTHOR_NAME, AUTHOR_EMAIL, now
-    )
+    candidate = repository.commit_tree(tree, head, f"Candidate of {proposal_id}", AUTHOR_NAME, AUTHOR_EMAIL, now)
     forward = repository.apply_inverse(head, candidate, candidate)
     if repository.diff(head, forward):
         raise ChangeRefused(f"rollback of {change.id}: it could not be rolled back itself; not done")
     draft = Draft(
         incident_id=change.incident_id,
         service=change.service,
-        action=Action(
-            type=ActionType.REVERT_COMMIT, commit=change.commit, reason=f"Takes back change {change.id}."
-        ),
+        action=Action(type=ActionType.REVERT_COMMIT, commit=change.commit, reason=f"Takes back change {change.id}."),
         risk=Risk.LOW,
         fixes_cause=False,
         summary=_summary(change, restored, kept),
@@ -129,9 +125,7 @@ def plan_rollback(
         tree=tree,
         patch=patch,
         inverse=(forward, repository.diff(tree, forward)),
-        guardrails=(
-            Guardrail(name="recorded_inverse", passed=True, detail=f"the inverse of {change.commit}"),
-        ),
+        guardrails=(Guardrail(name="recorded_inverse", passed=True, detail=f"the inverse of {change.commit}"),),
         shown=render_diff(patch, redact),
     )
     return RollbackPlan(change_id=change.id, proposal=proposal, restored=restored, kept=kept)
@@ -161,9 +155,7 @@ def roll_back(
         ChangeConflict: The branch moved on since the plan; plan again.
         ChangeError: As for any delivery.
     """
-    answer = Answer(
-        choice=Choice.APPROVE, digest=plan.proposal.digest, person=person, role=role, comment=comment
-    )
+    answer = Answer(choice=Choice.APPROVE, digest=plan.proposal.digest, person=person, role=role, comment=comment)
     approval = decide(plan.proposal, answer, rules, policy_version, (), now, key)
     if not isinstance(approval, Approval):  # decide answers in kind; this is for the type checker and for -O
         raise ApprovalMissing(f"rollback of {change.id}: no approval was recorded")
@@ -198,8 +190,7 @@ def _check_restored(
         astray = sorted(left & (changed - since))
     if astray:
         raise ChangeConflict(
-            f"rollback of {change.id}: {', '.join(astray[:5])} would not come back as it was;"
-            " nothing was written"
+            f"rollback of {change.id}: {', '.join(astray[:5])} would not come back as it was; nothing was written"
         )
     return tuple(sorted(changed - since)), tuple(sorted(changed & since))
 

@@ -23,15 +23,11 @@ from advisor.evidence import Series
 from advisor.playbook import Check, Comparison, Measure, VerificationPlan
 from advisor.values import Instant, Record
 
-FLOOR_QUANTILE = (
-    0.1  # below it lies what a heap keeps after collections; the minimum would be one lucky sample
-)
+FLOOR_QUANTILE = 0.1  # below it lies what a heap keeps after collections; the minimum would be one lucky sample
 SLOPE_BUCKETS_MAX = 12  # each holds some collections of a usual sawtooth, and twelve points make a line
 SLOPE_BUCKETS_MIN = 3  # fewer points always lie on a line
 SPAN_SHARE_MIN = 0.5  # of the window that must be covered by samples
-END_SHARE_MAX = (
-    0.25  # the newest sample must lie in the last quarter: a signal that stopped has not recovered
-)
+END_SHARE_MAX = 0.25  # the newest sample must lie in the last quarter: a signal that stopped has not recovered
 BORN_STEPS = 1.5  # a series that begins this many steps after the window began was not there before
 
 
@@ -128,9 +124,7 @@ def judge(
         samples_min=plan.samples_min,
     )
     over = now >= until_at
-    results = tuple(
-        _judge_check(check, samples.get(check.name, CheckSamples()), window, over) for check in plan.checks
-    )
+    results = tuple(_judge_check(check, samples.get(check.name, CheckSamples()), window, over) for check in plan.checks)
     verdict, reason = _fold(results, over, until_at)
     return Verification(
         change_id=change_id,
@@ -196,9 +190,7 @@ def slope_per_hour(times: Sequence[float], values: Sequence[float]) -> float:
     buckets: dict[int, list[tuple[float, float]]] = {}
     for time, value in zip(times, values, strict=True):
         buckets.setdefault(min(int((time - times[0]) / span * count), count - 1), []).append((time, value))
-    points = [
-        (statistics.fmean(t for t, _ in b), floor([v for _, v in b])) for _, b in sorted(buckets.items())
-    ]
+    points = [(statistics.fmean(t for t, _ in b), floor([v for _, v in b])) for _, b in sorted(buckets.items())]
     if len(points) < SLOPE_BUCKETS_MIN:
         return math.nan
     slopes = [(v2 - v1) / (t2 - t1) for i, (t1, v1) in enumerate(points) for t2, v2 in points[i + 1 :]]
@@ -257,9 +249,7 @@ def _judge_check(check: Check, samples: CheckSamples, window: _Window, over: boo
     limit = f"{check.comparison.value.replace('_', ' ')} {_number(check.threshold)}"
     if _holds(check.comparison, found.value, check.threshold):
         if not over:
-            return result(
-                Verdict.INCONCLUSIVE, f"{told} so far, {limit} wanted; the window is not over", found
-            )
+            return result(Verdict.INCONCLUSIVE, f"{told} so far, {limit} wanted; the window is not over", found)
         return result(Verdict.PASSED, f"{told}, {limit} wanted", found)
     if check.guard and before is not None and _holds(check.comparison, found.value, before):
         # A guard asks that nothing got worse; what was bad before the change is not its doing.
@@ -275,9 +265,7 @@ def _measure_worst(check: Check, samples: CheckSamples, window: _Window, over: b
     used = [(series, points) for series, points in inside if points]
     if not used:
         dropped = sum(series.dropped for series in samples.after)
-        raise _Unmeasured(
-            f"no data in the window{f' ({dropped} samples were not numbers)' if dropped else ''}"
-        )
+        raise _Unmeasured(f"no data in the window{f' ({dropped} samples were not numbers)' if dropped else ''}")
     _check_coverage([points for _, points in used], window, over)
     step = _step(points for _, points in used)
     values = []

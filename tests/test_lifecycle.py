@@ -47,9 +47,7 @@ def test_the_table_has_no_other_steps() -> None:
     assert TRANSITIONS == EXPECTED
 
 
-@pytest.mark.parametrize(
-    "state", [State.DENIED, State.EXPIRED, State.SUPERSEDED, State.CONFLICT, State.REFUSED]
-)
+@pytest.mark.parametrize("state", [State.DENIED, State.EXPIRED, State.SUPERSEDED, State.CONFLICT, State.REFUSED])
 def test_an_answer_against_and_a_change_not_made_are_final(state: State) -> None:
     assert not [event for s, event in TRANSITIONS if s is state]
 

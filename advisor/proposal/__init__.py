@@ -183,9 +183,7 @@ class ChangeTarget(Protocol):
         """Return the tree of ``onto`` without what ``commit`` did."""
         ...
 
-    def apply_inverse(
-        self, before: str, after: str, onto_commit: str, since_commit: str | None = None
-    ) -> str:
+    def apply_inverse(self, before: str, after: str, onto_commit: str, since_commit: str | None = None) -> str:
         """Return the tree of ``onto_commit`` with the step from before to after taken back."""
         ...
 
@@ -233,13 +231,9 @@ def build_proposal(
     tree = make_tree(repository, action, base, draft.allowed_paths)
     patch = repository.diff(base, tree)
     if not patch:
-        raise ChangeRefused(
-            f"{describe(action)}: already so on {draft.branch} ({base[:12]}); nothing to change"
-        )
+        raise ChangeRefused(f"{describe(action)}: already so on {draft.branch} ({base[:12]}); nothing to change")
     # On no branch: so that the inverse can be rehearsed, and the files read, as of the candidate itself.
-    candidate = repository.commit_tree(
-        tree, base, f"Candidate of {proposal_id}", AUTHOR_NAME, AUTHOR_EMAIL, now
-    )
+    candidate = repository.commit_tree(tree, base, f"Candidate of {proposal_id}", AUTHOR_NAME, AUTHOR_EMAIL, now)
     guardrails = run_guardrails(repository, draft, base, candidate, patch, guards)
     return seal(
         draft,
@@ -336,9 +330,7 @@ def seal(
     inverse: tuple[str, bytes] | None = None,
 ) -> Proposal:
     """Return the proposal with its digest; everything that an approval will bind is inside by now."""
-    created_at = now.replace(
-        microsecond=now.microsecond // 1000 * 1000
-    )  # what is stored: digests read back equal
+    created_at = now.replace(microsecond=now.microsecond // 1000 * 1000)  # what is stored: digests read back equal
     warnings = list(draft.warnings)
     if not draft.fixes_cause and draft.rolls_back is None:
         warnings.append("does not fix the cause")
@@ -423,9 +415,7 @@ def _reverted_files(
         raise ChangeRefused(f"{describe(action)}: which keys?")
     parent = repository.parent_of(commit)
     if parent is None:
-        raise ChangeRefused(
-            f"{describe(action)}: {commit[:12]} is the first commit; there is no value before it"
-        )
+        raise ChangeRefused(f"{describe(action)}: {commit[:12]} is the first commit; there is no value before it")
     edits: dict[str, bytes | None] = {}
     left = set(action.keys)
     for path in [action.path] if action.path else _touched(repository, parent, commit, allowed_paths):

@@ -18,9 +18,7 @@ from advisor.values import ActionType, Record
 
 PATCH_LINES_MAX = 2000  # what one person can be asked to read before saying yes
 PATCH_BYTES_MAX = 1024 * 1024
-REPLICAS_MAX = (
-    1000  # far above any workload that one incident should resize; a slip of the keyboard stays below
-)
+REPLICAS_MAX = 1000  # far above any workload that one incident should resize; a slip of the keyboard stays below
 _FILE_MODES = frozenset({"100644", "100755", ""})
 _KEYS_OF: dict[ActionType, re.Pattern[str]] = {
     ActionType.SCALE: re.compile(r"(?:^|[._-])(?:min|max)?_?replica(?:s|_?count)$", re.I),
@@ -119,13 +117,9 @@ def check_ranges(action: Action) -> Guardrail:
     pattern = _KEYS_OF.get(action.type)
     bad = [key for key in action.keys if pattern is not None and not pattern.search(key)]
     if bad:
-        return Guardrail(
-            name="ranges", passed=False, detail=f"{action.type.value} may not set {', '.join(bad)}"
-        )
+        return Guardrail(name="ranges", passed=False, detail=f"{action.type.value} may not set {', '.join(bad)}")
     if action.type is ActionType.SCALE:
-        wrong = [
-            v for v in action.values if not (re.fullmatch("[0-9]{1,9}", v) and 1 <= int(v) <= REPLICAS_MAX)
-        ]
+        wrong = [v for v in action.values if not (re.fullmatch("[0-9]{1,9}", v) and 1 <= int(v) <= REPLICAS_MAX)]
         if wrong:
             detail = f"replicas must be a number from 1 to {REPLICAS_MAX}, not {wrong[0]!r}"
             return Guardrail(name="ranges", passed=False, detail=detail)
