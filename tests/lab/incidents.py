@@ -95,9 +95,8 @@ def visitors(sessions: float = 30.0, products: float = 25.0, items: float = 15.0
     return {"sessions": steady(sessions), "products": steady(products), "items": steady(items)}
 
 
-CHANGE_AT = (
-    50.0  # Seconds of healthy baseline before the change; three session timeouts of the compressed time.
-)
+# Seconds of healthy baseline before the change: four compressed session timeouts, enough for a plateau.
+CHANGE_AT = 60.0
 
 PAYMENTS_LEVEL = LiveCommit(
     12.0,
@@ -189,7 +188,7 @@ CACHE_LIMIT = Incident(
     name="cache_limit",
     symptom="checkout is slow, then out of memory",
     truth=Truth("config_change", APPLICATION, "cache.products.maximum-size", "500", "50000", HEAP_SPACE),
-    rates=visitors(sessions=15.0, products=130.0),
+    rates=visitors(sessions=15.0, products=150.0),
     settings=Settings(java_options="-Xms48m -Xmx112m -XX:+UseG1GC -XX:ActiveProcessorCount=1 -Xss512k"),
     catalogue=40_000,
     commits=(
@@ -209,7 +208,7 @@ LEAKING_RELEASE = Incident(
     name="leaking_release",
     symptom="checkout dies some time after the release",
     truth=Truth("deploy", DEPLOYMENT, "image", f"{IMAGE}:2.4.0", f"{IMAGE}:2.5.0", HEAP_SPACE),
-    rates=visitors(sessions=15.0, products=110.0),
+    rates=visitors(sessions=15.0, products=125.0),
     jmx_exporter="1.0.1",
     commits=(
         COMMENT,
