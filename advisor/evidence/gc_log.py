@@ -163,9 +163,7 @@ class GcLog:
             self._note_metaspace(text, at)
             return
         capacity = _CAPACITY.match(text)
-        if (
-            capacity
-        ):  # ZGC: the fourth column is the end of the cycle; the summary, which follows, has no total
+        if capacity:  # ZGC: the fourth column is the end of the cycle; the summary, which follows, has no total
             self._capacity = (number, _bytes(capacity.group(1), capacity.group(2)))
             return
         kind = _kind(text)
@@ -302,9 +300,7 @@ def _kind(text: str) -> str | None:
         return "cycle"
     if text.startswith("Pause Degenerated"):
         return "cycle"
-    if text.startswith(
-        ("Pause ", "Allocation Stall")
-    ):  # remark, cleanup: they stop, but they free next to nothing
+    if text.startswith(("Pause ", "Allocation Stall")):  # remark, cleanup: they stop, but they free next to nothing
         return "phase"
     return None
 

@@ -1,0 +1,548 @@
+"""Lines become templates, traces become exceptions, starts and kills become instants; nothing grows without bound."""
+
+from __future__ import annotations
+
+import random
+import string
+import time
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advisor.evidence import LogAnswer
+from advisor.evidence.log_templates import (
+    KEPT_CHARACTERS_MAX,
+    LogDigest,
+    TemplateMiner,
+    keep,
+    level_of,
+    out_of_memory,
+    parse_traces,
+)
+
+BEGIN = 1_795_335_000.0
+HEAP = "java.lang.OutOfMemoryError: Java heap space"
+
+
+def digest(*lines: str, at: float = BEGIN) -> LogAnswer:
+    """Each line that does not begin with a tab is an event of its own."""
+    made = LogDigest(BEGIN, BEGIN + 3600)
+    made.begin("checkout.log")
+    for number, line in enumerate(lines):
+        if line.startswith("\t") or not line:
+            made.extend(line.removeprefix("\t") if line.startswith("\t|") else line)
+        else:
+            made.add(at + number, line)
+    return made.answer()
+
+
+def event(*lines: str, level: str = "") -> LogAnswer:
+    """Return the digest of one event: a line with a time and lines without."""
+    made = LogDigest(BEGIN, BEGIN + 3600)
+    made.begin("checkout.log")
+    made.add(BEGIN, lines[0], level)
+    for line in lines[1:]:
+        made.extend(line)
+    return made.answer()
+
+
+def shapes(*lines: str) -> list[str]:
+    miner = TemplateMiner(BEGIN)
+    for line in lines:
+        miner.add(BEGIN, line)
+    return sorted(one.template for one in miner.templates())
+
+
+# --- masking
+
+
+@pytest.mark.parametrize(
+    ("line", "shape"),
+    [
+        ("took 12 ms", "took <num> ms"),
+        ("took 12.5ms, 30%", "took <num>, <num>"),
+        ("heap 60M->30M(96M)", "heap <num>-><num>(<num>)"),
+        ("session 3f2a9c1e-0b1c-4d5e-8f90-123456789abc gone", "session <uuid> gone"),
+        ("key 9f86d081884c7d659a2feaa0c55ad015 gone", "key <hex> gone"),
+        ("object o.e.Cart@1a2b3c4d freed at 0x7fa0", "object o.e.Cart@<hex> freed at <hex>"),
+        ("from 10.1.2.3:8080 to 2001:db8:0:1:2:3:4:5", "from <ip> to <ip>"),
+        ("mail to alice@example.org sent", "mail to <email> sent"),
+        ('user "Robert\'); DROP TABLE" in', "user <str> in"),
+        ("can't do, won't do", "can't do, won't do"),
+        ("name 'x y z' unknown", "name <str> unknown"),
+        ("GET /api/orders/4711/items?page=7&q=x 200", "GET /api/orders/<num>/items?<*> <num>"),
+        ("due 2026-11-22T08:16:56.123Z or 08:16:56,5", "due <time> or <time>"),
+        ("token sess_8fA3kZ19Qw used", "token sess_<id> used"),
+        ("[http-nio-8080-exec-12] done", "[http-nio-<num>-exec-<num>] done"),
+        ("offset -12 of x=-3", "offset <num> of x=<num>"),
+        ("plain words stay", "plain words stay"),
+    ],
+)
+def test_variable_parts_are_masked(line: str, shape: str) -> None:
+    assert shapes(line) == [shape]
+
+
+def test_lines_of_one_statement_are_one_template_whatever_names_they_carry() -> None:
+    names = ["alice", "bob", "carol", "dave", "erin"]
+    assert shapes(*(f"INFO [main] Auth - user {name} logged in" for name in names)) == [
+        "INFO [main] Auth - user <*> logged in"
+    ]
+
+
+def test_different_statements_of_one_logger_stay_apart() -> None:
+    lines = (
+        " INFO 1 --- [main] o.e.shop.Cart : Order placed",
+        " INFO 1 --- [main] o.e.shop.Cart : Cart emptied",
+        " INFO 1 --- [main] o.e.shop.Pool : Order placed",
+    )
+    assert len(shapes(*lines)) == 3
+
+
+def test_counts_buckets_level_and_times_are_kept() -> None:
+    miner = TemplateMiner(BEGIN, 60.0)
+    for second in (130, 0, 59, 60):
+        miner.add(BEGIN + second, f"WARN [x] pool - {second} waiting")
+    (one,) = miner.templates()
+    assert (one.level, one.count, one.buckets) == ("WARN", 4, ((0, 2), (1, 1), (2, 1)))
+    assert one.first_at == datetime.fromtimestamp(BEGIN, UTC)
+    assert one.last_at == datetime.fromtimestamp(BEGIN + 130, UTC)
+
+
+def test_a_level_that_stands_apart_separates_templates() -> None:
+    miner = TemplateMiner(BEGIN)
+    miner.add(BEGIN, "cache full", "INFO")
+    miner.add(BEGIN, "cache full", "ERROR")
+    assert {one.level for one in miner.templates()} == {"INFO", "ERROR"}
+
+
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        (" INFO 1 --- [main]", "INFO"),
+        ("[main] WARNING x", "WARN"),
+        ("level=error msg=x", "ERROR"),
+        ("[warning][os,thread] Failed", "WARN"),
+        ("[error] 7#7: *1 open() failed", "ERROR"),
+        ("SEVERE: x", "ERROR"),
+        ("no ERRORS here", ""),
+        ("o.e.ERROR.Handler", ""),
+        ("nothing", ""),
+    ],
+)
+def test_levels_of_many_dialects(line: str, level: str) -> None:
+    assert level_of(line) == level
+
+
+def test_everything_kept_is_redacted_before_it_is_cut() -> None:
+    def redact(text: str) -> str:
+        return text.replace("hunter2", "<secret>")
+
+    made = LogDigest(BEGIN, BEGIN + 60, redact=redact)
+    made.begin("x.log")
+    made.add(BEGIN, "ERROR login with password=hunter2 exit code 137")
+    made.extend("java.lang.IllegalStateException: hunter2 refused")
+    made.extend("\tat org.example.hunter2.Login.run(Login.java:1)")
+    made.extend("Caused by: java.lang.OutOfMemoryError: hunter2")
+    made.add(BEGIN + 1, "x" * (KEPT_CHARACTERS_MAX - 4) + "hunter2" + "y" * 1000)
+    text = made.answer().model_dump_json()
+    assert "<secret>" in text
+    assert "hunter2" not in text
+    assert "hunt" not in text
+
+
+def test_samples_have_no_control_characters_and_are_cut() -> None:
+    assert keep("a\x00b\x1b[31mred\x1b[0m\r\n\tc\u202e") == "a bred c"
+    assert len(keep("x" * 10_000)) == KEPT_CHARACTERS_MAX
+
+
+# --- bounds
+
+
+def test_templates_are_bounded_and_no_line_is_lost() -> None:
+    chance = random.Random(5)
+    miner = TemplateMiner(BEGIN, templates_max=100)
+    for number in range(5_000):
+        words = ("".join(chance.choices(string.ascii_lowercase, k=6)) for _ in range(chance.randrange(1, 30)))
+        miner.add(BEGIN + number % 600, " ".join(words))
+    made = miner.templates()
+    assert len(made) <= 101
+    assert sum(one.count for one in made) == 5_000
+    assert sum(count for one in made for _, count in one.buckets) == 5_000
+
+
+def test_hostile_lines_take_linear_time() -> None:
+    hostile = [
+        "a" * 64_000, "a." * 32_000, "a@" * 32_000, "1" * 64_000, "1." * 32_000, "1:" * 32_000, "-" * 64_000,
+        "'" * 64_000, '"' * 63_999, "ab1" * 21_000, "0x" * 32_000, "a1b2" * 15_000 + "!", "?" * 64_000, " " * 64_000,
+        "at " * 20_000, "\tat " + "a" * 60_000, "Caused by: " * 5_000, "java.lang.OutOfMemoryError" * 2_000,
+        "Exception in thread " + '"' * 60_000, "x.Y" * 20_000 + "Error", "exit " * 12_000 + "137", "Starting " * 7_000,
+        "Started a in " * 5_000, "Started " + "a" * 60_000 + " in", "Traceback (most recent call last):",
+        "panic: " + "x" * 60_000, "... " * 15_000, "(" * 64_000, "a(" * 32_000, "level=" * 10_000, "[" * 64_000,
+        "OOM " * 16_000, "java.lang.OutOfMemoryError: " + "(" * 60_000, "$" * 64_000 + "Error", "a$." * 20_000,
+    ]  # fmt: skip
+    made = LogDigest(BEGIN, BEGIN + 60)
+    made.begin("x.log")
+    begun = time.perf_counter()
+    for line in hostile:
+        made.add(BEGIN, line)
+        made.extend(line)
+        made.extend("\tat a.B.c(D.java:1)")
+        made.add(BEGIN, "ERROR x", "", (line, "\tat a.B.c(D.java:1)", line))
+    made.answer()
+    assert time.perf_counter() - begun < 5.0
+
+
+def test_an_endless_trace_is_bounded_and_its_last_cause_kept() -> None:
+    lines = ["ERROR x", "a.AException: deep"]
+    lines += [f"\tat a.B.c{n}(B.java:{n})" for n in range(5_000)]
+    lines += ["Caused by: a.CException: root", "\tat a.D.e(D.java:1)"]
+    (one,) = event(*lines).exceptions
+    assert (one.type, one.root_type) == ("a.AException", "a.CException")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.text(max_size=200), max_size=30))
+def test_any_text_gives_an_answer(lines: list[str]) -> None:
+    made = LogDigest(BEGIN, BEGIN + 60)
+    made.begin("x.log")
+    for number, line in enumerate(lines):
+        if number % 3:
+            made.extend(line)
+        else:
+            made.add(BEGIN, line)
+    answer = made.answer()
+    assert answer.lines == len(lines)
+    parse_traces(lines)
+
+
+PIECES = st.sampled_from([
+    "Caused by: ", "\tat ", "a.B.c(D.java:1)", "java.lang.OutOfMemoryError", ": ", "Java heap space", "... 12 more",
+    "Suppressed: ", "Traceback (most recent call last):", '  File "x.py", line 3, in f', "ValueError: x", "panic: x",
+    "goroutine 1 [running]:", "main.f(0x1)", "\t/x.go:12 +0x1d", "Exception in thread \"main\" ", " ", "exit code 137",
+    "Started A in 3.2 seconds", "During handling of the above exception", "Wrapped by: ", "GC(1) Pause Full 6M->5M(64M) 1ms",
+])  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(PIECES, max_size=4).map("".join), max_size=25))
+def test_pieces_of_traces_in_any_order_give_an_answer(lines: list[str]) -> None:
+    answer = event("ERROR x", *lines)
+    assert answer.lines == len(lines) + 1
+    for one in answer.exceptions:
+        assert len(one.frames) <= 12
+
+
+# --- stack traces
+
+
+def test_a_java_trace_gives_outermost_and_deepest_cause() -> None:
+    answer = event(
+        "ERROR 1 --- [exec-7] o.e.shop.Checkout : order 17 failed",
+        "org.example.OrderException: order 17 failed",
+        "\tat org.example.Orders.place(Orders.java:12) ~[app.jar:1.0]",
+        "\tSuppressed: java.io.IOException: close failed",
+        "\t\tat org.example.Io.close(Io.java:3)",
+        "\t\t... 1 more",
+        "\tCaused by: java.lang.RuntimeException: inner",
+        "\t\t... 1 more",
+        "Caused by: java.lang.IllegalStateException: no session",
+        "\tat app//org.example.Sessions.get(Sessions.java:8)",
+        "\t... 3 common frames omitted",
+        "Caused by: java.lang.OutOfMemoryError: Java heap space",
+        "\tat java.base/java.util.HashMap.resize(HashMap.java:700)",
+        "\tat org.example.Sessions$$Lambda$1/0x00007f5638000d00.run(Unknown Source)",
+        "\t... 12 more",
+    )
+    (one,) = answer.exceptions
+    assert (one.type, one.message) == ("org.example.OrderException", "order 17 failed")
+    assert (one.root_type, one.root_message) == ("java.lang.OutOfMemoryError", "Java heap space")
+    assert one.frames == (
+        "java.util.HashMap.resize(HashMap.java:700)",
+        "org.example.Sessions$$Lambda$1.run(Unknown Source)",
+    )
+    assert len(answer.templates) == 1
+
+
+def test_a_cause_without_frames_of_its_own_shows_those_it_shares() -> None:
+    (one,) = event(
+        "ERROR x", "java.lang.RuntimeException: a", "\tat Oom.main(Oom.java:7)", f"Caused by: {HEAP}", "\t... 1 more"
+    ).exceptions
+    assert one.frames == ("Oom.main(Oom.java:7)",)
+
+
+def test_root_cause_first_is_turned_round() -> None:
+    (one,) = event(
+        "ERROR x", HEAP, "\tat a.B.c(B.java:1)", "Wrapped by: a.WException: outer", "\tat a.D.e(D.java:2)"
+    ).exceptions
+    assert (one.type, one.root_type, one.frames) == ("a.WException", "java.lang.OutOfMemoryError", ("a.B.c(B.java:1)",))
+
+
+def test_repeats_are_counted_with_their_instants() -> None:
+    made = LogDigest(BEGIN, BEGIN + 3600)
+    made.begin("checkout.log")
+    for number in range(500):
+        made.add(BEGIN + number, "ERROR x")
+        made.extend(f"a.BException: order {number}")
+        made.extend("\tat a.B.c(B.java:1)")
+    (one,) = made.answer().exceptions
+    assert one.count == 500
+    assert len(one.at) == 200
+    assert list(one.at) == sorted(one.at)
+    assert one.at[-1] == datetime.fromtimestamp(BEGIN + 499, UTC)
+
+
+def test_a_trace_stamped_line_by_line_is_one_event() -> None:
+    answer = digest("ERROR request failed", f"{HEAP}", "    at a.B.c(B.java:1)", "\tat a.B.d(B.java:2)", "INFO next")
+    (one,) = answer.exceptions
+    assert (one.root_message, one.frames) == ("Java heap space", ("a.B.c(B.java:1)", "a.B.d(B.java:2)"))
+    assert answer.lines == 5
+
+
+def test_a_message_may_go_over_several_lines() -> None:
+    (one,) = event("ERROR x", "a.BException: first", "second line", "\tat a.B.c(B.java:1)").exceptions
+    assert (one.message, one.frames) == ("first", ("a.B.c(B.java:1)",))
+
+
+def test_a_thread_dump_is_no_exception() -> None:
+    answer = event("INFO dump", '"main" #1 prio=5', "   java.lang.Thread.State: RUNNABLE", "\tat a.B.c(B.java:1)")
+    assert answer.exceptions == ()
+
+
+def test_a_python_traceback_with_its_chain() -> None:
+    (one,) = event(
+        "ERROR failed",
+        "Traceback (most recent call last):",
+        '  File "app.py", line 3, in load',
+        "    return rows[7]",
+        "           ~~~~^^^",
+        "IndexError: list index out of range",
+        "",
+        "During handling of the above exception, another exception occurred:",
+        "",
+        "Traceback (most recent call last):",
+        '  File "app.py", line 9, in main',
+        "    load()",
+        '  File "app.py", line 5, in load',
+        "    raise AppError(1)",
+        "shop.AppError: no rows",
+    ).exceptions
+    assert (one.type, one.message) == ("shop.AppError", "no rows")
+    assert (one.root_type, one.root_message) == ("IndexError", "list index out of range")
+    assert one.frames == ("load (app.py:3)",)
+
+
+def test_python_frames_are_given_nearest_first() -> None:
+    (one,) = event(
+        "Traceback (most recent call last):", '  File "a.py", line 1, in outer', "    x", '  File "a.py", line 2, in inner',
+        "    y", "MemoryError",
+    ).exceptions  # fmt: skip
+    assert (one.type, one.frames) == ("MemoryError", ("inner (a.py:2)", "outer (a.py:1)"))
+
+
+def test_a_python_traceback_stamped_line_by_line() -> None:
+    made = LogDigest(BEGIN, BEGIN + 60)
+    made.begin("pod.log")
+    for line in (
+        "Traceback (most recent call last):",
+        '  File "a.py", line 1, in f',
+        "    g()",
+        "ValueError: bad",
+        "next",
+    ):
+        made.add(BEGIN, line)
+    (one,) = made.answer().exceptions
+    assert (one.type, one.message, one.frames) == ("ValueError", "bad", ("f (a.py:1)",))
+
+
+def test_a_go_panic() -> None:
+    (one,) = event(
+        "INFO x", "panic: runtime error: index out of range [7] with length 3", "", "goroutine 1 [running]:",
+        "main.load(0xc000012345, 0x7)", "\t/src/main.go:12 +0x1d", "main.main()", "\t/src/main.go:30 +0x20", "exit status 2",
+    ).exceptions  # fmt: skip
+    assert (one.type, one.message) == ("panic", "runtime error: index out of range [7] with length 3")
+    assert one.frames == ("main.load (/src/main.go:12)", "main.main (/src/main.go:30)")
+
+
+def test_a_javascript_error() -> None:
+    (one,) = event("TypeError: x is not a function", "    at handle (/app/server.js:10:5)").exceptions
+    assert (one.type, one.frames) == ("TypeError", ("handle (/app/server.js:10:5)",))
+
+
+# --- out of memory
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((HEAP,), "Java heap space"),
+        (
+            ("java.lang.OutOfMemoryError: GC overhead limit exceeded", "\tat A.b(A.java:1)"),
+            "GC overhead limit exceeded",
+        ),
+        (
+            ('Exception: java.lang.OutOfMemoryError thrown from the UncaughtExceptionHandler in thread "main"',),
+            'thrown from the UncaughtExceptionHandler in thread "main"',
+        ),
+        (("Terminating due to java.lang.OutOfMemoryError: Metaspace",), "Metaspace"),
+        (("Aborting due to java.lang.OutOfMemoryError: Java heap space",), "Java heap space"),
+        (("#  fatal error: OutOfMemory encountered: Java heap space",), "Java heap space"),
+        (
+            (
+                "# There is insufficient memory for the Java Runtime Environment to continue.",
+                "# Native memory allocation (mmap) failed to map 67108864 bytes.",
+            ),
+            "There is insufficient memory for the Java Runtime Environment to continue. "
+            "Native memory allocation (mmap) failed to map 67108864 bytes.",
+        ),
+        (
+            (
+                '[warning][os,thread] Failed to start thread "Unknown thread" - pthread_create failed (EAGAIN) '
+                "for attributes: stacksize: 1024k, guardsize: 0k, detached.",
+            ),
+            'Failed to start thread "Unknown thread" - pthread_create failed (EAGAIN) '
+            "for attributes: stacksize: 1024k, guardsize: 0k, detached.",
+        ),
+        (
+            (
+                'Exception in thread "http-1" java.lang.OutOfMemoryError: unable to create native thread',
+                "\tat A.b(A.java:1)",
+            ),
+            "unable to create native thread",
+        ),
+        (
+            ("ERROR x", "a.BException: y", "\tat A.b(A.java:1)", "Caused by: java.lang.OutOfMemoryError: Metaspace"),
+            "Metaspace",
+        ),
+        (
+            ("threw exception [Handler dispatch failed: java.lang.OutOfMemoryError: Java heap space] with root",),
+            "Java heap space",
+        ),
+        (("failed (java.lang.OutOfMemoryError: Direct buffer memory (used: 1))",), "Direct buffer memory (used: 1)"),
+        (("java.lang.OutOfMemoryError",), ""),
+        (("ERROR handler: java.lang.OutOfMemoryError",), ""),
+    ],
+)
+def test_out_of_memory_in_any_form_is_an_exception(lines: tuple[str, ...], message: str) -> None:
+    (one,) = event(*lines).exceptions
+    assert (one.root_type, one.root_message) == ("java.lang.OutOfMemoryError", message)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "INFO JVM arguments: [-XX:+HeapDumpOnOutOfMemoryError, -XX:+ExitOnOutOfMemoryError]",
+        '# -XX:OnOutOfMemoryError="kill -9 %p"',
+        "INFO registered a handler for java.lang.OutOfMemoryError",
+        "INFO OutOfMemoryGuard started",
+    ],
+)
+def test_naming_the_error_is_no_error(line: str) -> None:
+    assert event(line).exceptions == ()
+    assert out_of_memory(line) is None
+
+
+def test_one_error_told_three_times_in_one_event_is_one() -> None:
+    answer = event(
+        "ERROR x: Handler dispatch failed: java.lang.OutOfMemoryError: Java heap space",
+        HEAP,
+        "Dumping heap to x.hprof ...",
+        f'Exception in thread "main" {HEAP}',
+        "\tat Oom.main(Oom.java:6)",
+    )
+    assert [(one.count, one.frames) for one in answer.exceptions] == [(1, ("Oom.main(Oom.java:6)",))]
+
+
+def test_out_of_memory_does_not_drown_among_other_exceptions() -> None:
+    made = LogDigest(BEGIN, BEGIN + 60)
+    made.begin("x.log")
+    chance = random.Random(3)
+    for _ in range(1_500):
+        name = "".join(chance.choices(string.ascii_lowercase, k=9))
+        made.add(BEGIN, "ERROR x", "", (f"a.{name.title()}Exception: x", f"\tat a.{name}.c(B.java:1)"))
+    made.add(BEGIN, "ERROR x", "", (HEAP, "\tat a.B.c(B.java:1)"))
+    answer = made.answer()
+    assert len(answer.exceptions) <= 502
+    assert sum(one.count for one in answer.exceptions) == 1_501
+    assert any(one.root_message == "Java heap space" for one in answer.exceptions)
+
+
+# --- starts, kills, places
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Container checkout exited with exit code 137",
+        "checkout-1 exited with code 137",
+        'lastState: {"exitCode":137,"reason":"OOMKilled"}',
+        "reason: OOMKilled",
+        "Memory cgroup out of memory: Killed process 4711 (java) total-vm:1kB",
+        "Out of memory: Killed process 4711 (java)",
+        "Out of memory: Kill process 4711 (java) score 900",
+        "Container checkout was OOM killed",
+        "Back-off restarting failed container checkout",
+        "received SIGKILL",
+        "java invoked oom-killer: gfp_mask=0x1, oom-kill:constraint=CONSTRAINT_MEMCG",
+    ],
+)
+def test_kills_are_noted_with_their_line(line: str) -> None:
+    answer = digest(line)
+    assert [text for _, text in answer.kills] == [line]
+
+
+@pytest.mark.parametrize("line", ["took 137 ms", "exit code 1370", "order 137 placed", "BOOM OOMPH", "exit code 0"])
+def test_other_numbers_are_no_kills(line: str) -> None:
+    assert digest(line).kills == ()
+
+
+def test_one_start_told_several_times_is_one_instant() -> None:
+    made = LogDigest(BEGIN, BEGIN + 3600)
+    made.begin("checkout.log")
+    for start in (10, 100, 130):
+        made.add(
+            BEGIN + start, "INFO Starting CheckoutApplication v1.2 using Java 17.0.1 with PID 7 (/app started by x)"
+        )
+        made.add(BEGIN + start + 2, "INFO Tomcat started on port 8080 (http) with context path '/'")
+        if start != 100:  # the second one dies on the way
+            made.add(BEGIN + start + 3, "INFO Started CheckoutApplication in 3.2 seconds (process running for 4)")
+    made.begin("gc.log", collections=True)
+    made.add(BEGIN + 9.6, "[0.005s][info][gc] Using G1")
+    answer = made.answer()
+    assert [round(at.timestamp() - BEGIN, 1) for at in answer.restarts] == [9.6, 100, 130]
+
+
+def test_a_banner_is_a_start_and_a_warning_of_the_jvm_is_not() -> None:
+    assert len(digest("OpenJDK 64-Bit Server VM (25.332-b09) for linux-amd64 JRE (1.8.0_332-b09), built").restarts) == 1
+    assert digest("OpenJDK 64-Bit Server VM warning: Sharing is only supported for boot loader classes").restarts == ()
+
+
+def test_collections_in_the_programs_own_output_become_series_not_templates() -> None:
+    answer = digest(
+        "INFO x", "[12.345s][info][gc] GC(12) Pause Young (Normal) (G1 Evacuation Pause) 60M->30M(96M) 3.2ms"
+    )
+    assert [one.name for one in answer.series] == ["gc_heap_after_bytes", "gc_heap_total_bytes", "gc_pause_seconds"]
+    assert len(answer.templates) == 1
+    assert answer.lines == 2
+
+
+def test_places_name_source_part_and_line() -> None:
+    made = LogDigest(BEGIN, BEGIN + 60)
+    made.begin("a.log", offset=100)
+    made.skip(4)
+    made.add(BEGIN, "ERROR x")
+    made.extend(HEAP)
+    made.extend("\tat A.b(A.java:1)")
+    assert made.places() == (("a.log", 100, 6),)
+    assert made.answer({("a.log", 100, 6): "a.log:17"}).exceptions[0].source == "a.log:17"
+
+
+def test_lines_after_a_skipped_one_belong_to_it() -> None:
+    made = LogDigest(BEGIN, BEGIN + 60)
+    made.begin("a.log")
+    made.add(BEGIN, "INFO x")
+    made.skip()
+    made.extend(HEAP)
+    answer = made.answer()
+    assert (answer.lines, answer.exceptions) == (1, ())
