@@ -33,7 +33,7 @@ from advisor.evidence import (
 from advisor.incident import Incident
 from advisor.settings import Limits, Service
 
-COARSE_POINTS = 288  # 24 h at 5 min: enough to see where a service's samples begin
+COARSE_POINTS = 144  # 24 h at 10 min: enough to see where a service's samples begin
 # What a cluster knows about a service's containers, under the names of cAdvisor and kube-state-metrics.
 _CONTAINER_METRICS = (
     "container_memory_working_set_bytes|container_memory_rss|container_spec_memory_limit_bytes|container_oom_events_total"
@@ -208,26 +208,28 @@ def _read_metrics(metrics: MetricSource, selector: str, incident: Incident, begi
     matcher = "{" + selector.strip().rstrip(",").strip() + "}"
     warnings: list[str] = []
     coarse_step = max(1.0, (until - begin).total_seconds() / COARSE_POINTS)
-    count = metrics.query_range(MetricRequest(query=f"count({matcher})", start=begin, end=until, step_seconds=round(coarse_step, 3)))
+    count = metrics.query_range(MetricRequest(query=f"count by (__name__) ({matcher})", start=begin, end=until, step_seconds=round(coarse_step, 3)))
     warnings += count.warnings
     points = [(t, v) for s in count.series for t, v in zip(s.times, s.values, strict=True)]
     if not points:
         # A short history may fall between two coarse points: look once more, finely, at the newest part.
         fine = until - timedelta(seconds=min(3600.0, (until - begin).total_seconds()))
-        count = metrics.query_range(MetricRequest(query=f"count({matcher})", start=fine, end=until, step_seconds=5.0))
+        count = metrics.query_range(MetricRequest(query=f"count by (__name__) ({matcher})", start=fine, end=until, step_seconds=10.0))
         points = [(t, v) for s in count.series for t, v in zip(s.times, s.values, strict=True)]
     if not points:
         return _MetricWindow(begin, until, coarse_step, (), tuple(warnings))
     first = datetime.fromtimestamp(min(t for t, _ in points), until.tzinfo) - timedelta(seconds=coarse_step)
     last = datetime.fromtimestamp(max(t for t, _ in points), until.tzinfo) + timedelta(seconds=coarse_step)
     start, end = max(first, begin), min(last, until)
-    interval = _scrape_interval(metrics, matcher, start, end)
+    names = sorted(n for n in {s.name or s.label("__name__") for s in count.series} if n and not n.endswith("_bucket"))
+    interval = _scrape_interval(metrics, matcher, "up" if "up" in names or not names else names[0], start, end)
     step = max(interval, (end - start).total_seconds() / limits.points_max)
     step = float(round(step)) if step >= 1.5 else 1.0
     start = datetime.fromtimestamp(start.timestamp() // step * step, until.tzinfo)
-    many = max(v for _, v in points) > limits.series_max
+    total = int(sum(max(s.values, default=0.0) for s in count.series))
+    many = total > limits.series_max
     if many:
-        warnings.append(f"the service has {int(max(v for _, v in points))} series, more than limits.series_max {limits.series_max}; only the telling ones were read")
+        warnings.append(f"the service has {total} series, more than limits.series_max {limits.series_max}; only the telling ones were read")
     narrowed = f',__name__=~"{_TELLING_METRICS}"' if many else ""
     body = matcher[1:-1]
     answer = metrics.query_range(MetricRequest(query=f'{{{body}{narrowed},__name__!~".+_bucket"}}', start=start, end=end, step_seconds=step))
@@ -237,11 +239,11 @@ def _read_metrics(metrics: MetricSource, selector: str, incident: Incident, begi
     return _MetricWindow(start, end, step, tuple(series), tuple(dict.fromkeys(warnings)))
 
 
-def _scrape_interval(metrics: MetricSource, matcher: str, start: datetime, end: datetime) -> float:
+def _scrape_interval(metrics: MetricSource, matcher: str, name: str, start: datetime, end: datetime) -> float:
     """Return the seconds between samples, from how many of them the busiest minute (or quarter hour) holds."""
     step = round(max(1.0, (end - start).total_seconds() / 40), 3)
     for span, seconds in (("1m", 60.0), ("15m", 900.0)):
-        answer: MetricAnswer = metrics.query_range(MetricRequest(query=f"max(count_over_time({matcher}[{span}]))", start=start, end=end, step_seconds=step))
+        answer: MetricAnswer = metrics.query_range(MetricRequest(query=f"max(count_over_time({name}{matcher}[{span}]))", start=start, end=end, step_seconds=step))
         most = max((v for s in answer.series for v in s.values), default=0.0)
         if most >= 2:
             return seconds / most

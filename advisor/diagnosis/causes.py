@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from advisor.diagnosis import Cause, Term
-from advisor.diagnosis.knobs import Effect, Knob, match_knob, metric_fits, shared_words
-from advisor.diagnosis.picture import WORDS, Picture, growth_of
+from advisor.diagnosis.knobs import Effect, Knob, match_knob, metric_fits, shared_words, speaks_of_another
+from advisor.diagnosis.picture import WORDS, Picture, effective_at, growth_of
 from advisor.evidence import ChangeAnswer, CommitChange, Gathered, LogException
 from advisor.evidence.change_points import agreement
 from advisor.evidence.config_diff import KeyChange
@@ -121,13 +121,13 @@ def _judge_change(
     c = Candidate(kind=kind, cause=cause, summary=f"{change.key} {_from_to(change)} (commit {commit.commit[:8]}, {commit.subject[:80]})", change=change, commit=commit, knob=knob)
     c.add("prior", PRIOR[kind], "one change among all that could have happened")
     committed = commit.effective_at.timestamp()
-    c.effective_at = _effective(picture, committed)
+    c.effective_at = effective_at(picture.signals, committed)
     _middle(c, picture)
     _timing(c, picture, committed)
     _rolled_out(c, picture, committed)
     _mechanism(c, picture)
     _moved(c, picture)
-    _size(c)
+    _size(c, picture)
     if change.kind == "added" and any(f.path == change.path and f.status == "added" for f in commit.files):
         c.add("new file", -1.5, "the file is new with this commit: its values were not there to be changed")
     _reverted(c, picture, answer)
@@ -145,18 +145,6 @@ def _shown(value: str | None) -> str:
     if value is None:
         return "(not set)"
     return value if len(value) <= 80 else value[:79] + "…"
-
-
-def _effective(picture: Picture, committed: float) -> float:
-    """Return when a change began to act: the first process start after it, where starts are known, else the commit."""
-    signals = picture.signals
-    tolerance = 2 * signals.step
-    if signals.times.size and committed < float(signals.times[0]):
-        # The process that runs as the data begins has read it, unless it is known to be older than the commit.
-        if signals.first_start is None or signals.first_start >= committed - tolerance:
-            return committed if signals.first_start is None else max(committed, signals.first_start)
-    later = [t for t in signals.restarts if t >= committed - tolerance]
-    return max(later[0], committed) if later else committed
 
 
 def _window(picture: Picture) -> float:
@@ -205,6 +193,9 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
     near = f"took effect at the time {what}" if distance < tolerance else f"took effect {format_seconds(distance)} away from {what}"
     chance = min(1.0, 2 * (distance + tolerance) / window)
     c.add("timing", max(TIMING_MIN, min(TIMING_MAX, value)), f"{near}; a random moment would be as near with a chance of {chance:.0%}")
+    growing = max(trouble - onset.at, 5 * picture.signals.step)
+    if distance > tolerance and effective < onset.earliest and not onset.censored:
+        c.add("ran well with it", -min(2.0, distance / growing), f"the service ran well with it for {format_seconds(distance)} before the growth began")
 
 
 def _natural_delay(c: Candidate) -> float:
@@ -229,6 +220,9 @@ def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
         return
     if committed < float(picture.signals.times[0]):
         return
+    if c.effective_at is not None and committed < c.effective_at < trouble:
+        late = (c.effective_at - committed) / max(600.0 if _window(picture) > 3600 else 0.0, 0.02 * _window(picture))
+        c.add("rollout delay", -min(1.5, 0.5 * math.log1p(late)), f"the first process start after the commit came {format_seconds(c.effective_at - committed)} later")
     starts_known = bool({"start_time", "uptime"} & set(picture.signals.roles)) or bool(restarts)
     began = [t for t in restarts if committed - 2 * picture.signals.step <= t < trouble - picture.signals.step / 2]
     if not starts_known or began:
@@ -315,11 +309,18 @@ def _middle(c: Candidate, picture: Picture) -> None:
                 if role is not None:
                     options.append(role)
             else:
-                options += [s for key, s in picture.signals.gauges.items() if metric_fits(phrase, key) and not _is_limit(key) and s.present]
+                options += [
+                    s for key, s in picture.signals.gauges.items()
+                    if metric_fits(phrase, key) and not _is_limit(key) and s.present and not speaks_of_another(phrase, c.change.key, key, c.cause.service)
+                ]
             if options:
                 break
     if not options or (c.knob is not None and len(options) > 1):
-        shared = [s for key, s in picture.signals.gauges.items() if s.present and not _is_limit(key) and shared_words(c.change.key, key)]
+        family = " ".join(c.knob.via) if c.knob is not None else ""
+        shared = [
+            s for key, s in picture.signals.gauges.items()
+            if s.present and not _is_limit(key) and shared_words(c.change.key, key) and not speaks_of_another(family, c.change.key, key, c.cause.service)
+        ]
         if options:
             both = [s for s in options if any(s is o for o in shared)]
             options = both or options
@@ -387,14 +388,18 @@ def _together(picture: Picture, values: Array, since: float | None) -> float:
     return agreement(picture.floor[chosen], values[chosen])
 
 
-def _size(c: Candidate) -> None:
+def _size(c: Candidate, picture: Picture) -> None:
     change, knob = c.change, c.knob
     if change is None or change.ratio is None or change.ratio <= 0 or (knob is not None and knob.effect in (Effect.CODE, Effect.NONE)):
         return
     doublings = abs(math.log2(change.ratio))
-    if doublings < 0.3:
+    held = knob is not None and knob.effect is Effect.HOLDS and change.ratio > 1
+    if held and not picture.squeezed and picture.growth > 1.3 * change.ratio:
+        # Twice the lifetime holds twice as much and then levels off: it cannot fill the heap five times over.
+        c.add("size", -min(2.0, 1.5 * math.log(picture.growth / change.ratio)), f"a step of ×{format_number(change.ratio)} cannot make {WORDS[picture.resource]} grow ×{format_number(picture.growth)}")
+    elif doublings < 0.3:
         c.add("size", -1.2, f"a small step (×{format_number(change.ratio)})")
-    elif doublings >= 1 and (knob is None or knob.effect is not Effect.NONE):
+    elif doublings >= 1:
         c.add("size", min(1.2, 0.35 * doublings), f"a large step (×{format_number(change.ratio)})")
 
 

@@ -23,7 +23,7 @@ _COMMON = frozenset(
     "spring server service app application config configuration properties data value name max min maximum minimum size "
     "limit enabled default spec template metadata containers container env java opts tool options xx com org example io "
     "seconds second ms millis minutes bytes total count current active sum bucket jvm http api shop the of per in for yaml "
-    "yml json prod production main deployment setting settings memory request cpu process system time usage used connection number interval timeout ttl mode type level pool".split()
+    "yml json prod production main deployment setting settings memory request cpu tomcat servlet catalina manager hikari hikaricp spring open held live store task executor byte entry item element depth length capacity object process system time usage used connection number interval timeout ttl mode type level pool".split()
 )
 
 
@@ -132,6 +132,17 @@ def match_knob(knobs: tuple[Knob, ...], key: str) -> Knob | None:
 def shared_words(key: str, metric: str) -> frozenset[str]:
     """Return the telling words that a key and a metric name share: the general rule for keys that nobody listed."""
     return frozenset(w for w in set(words(key)) & set(words(metric)) if len(w) > 2 and w not in _COMMON)
+
+
+def speaks_of_another(via: str, key: str, metric: str, service: str) -> bool:
+    """Return whether a metric is about another thing of the same family: a price cache is no tax cache.
+
+    Both must have telling words beside the family's own, and share none of them (a common stem counts as shared).
+    """
+    family = set(words(via)) | set(words(service))
+    own = {w for w in words(key) if len(w) > 2 and w not in _COMMON and w not in family and not w.isdigit()}
+    other = {w for w in words(metric) if len(w) > 2 and w not in _COMMON and w not in family and not w.isdigit()}
+    return bool(own) and bool(other) and not any(a[:4] == b[:4] for a in own for b in other)
 
 
 @lru_cache(maxsize=20_000)

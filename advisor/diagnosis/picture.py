@@ -5,12 +5,13 @@ Pure. Takes what was gathered, concludes nothing about causes.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from advisor.diagnosis.jvm import Memory, read_memory
-from advisor.evidence import Gathered, LogAnswer
+from advisor.diagnosis.jvm import Memory, quantity_of, read_memory, size_of
+from advisor.evidence import CommitChange, Gathered, LogAnswer
 from advisor.evidence.change_points import Onset, bend, floor_of, trend
 from advisor.evidence.signals import Array, Life, Signals, build_signals, smooth
 from advisor.incident import Incident, Symptom, read_symptoms
@@ -62,6 +63,7 @@ class Picture:
 
     signals: Signals
     memory: Memory
+    commits: tuple[CommitChange, ...] = ()
     symptoms: tuple[Symptom, ...] = ()
     symptom_times: dict[Symptom, tuple[float, ...]] = field(default_factory=dict)
     resource: str = "heap"
@@ -102,7 +104,8 @@ def draw_picture(incident: Incident, gathered: Gathered) -> Picture:
     restarts = [at.timestamp() for at in logs.restarts] if logs else []
     signals = build_signals(gathered.metrics, gathered.step_seconds or 1.0, restarts)
     memory = read_memory(gathered.changes.configuration if gathered.changes else ())
-    picture = Picture(signals=signals, memory=memory)
+    commits = tuple(c for c in gathered.changes.commits if c.in_scope) if gathered.changes else ()
+    picture = Picture(signals=signals, memory=memory, commits=commits)
     picture.symptom_times = _symptom_times(logs, signals)
     noticed = incident.noticed_at.timestamp() if incident.noticed_at else None
     if noticed is not None:  # what came after the symptom was noticed is not what was noticed, if anything came before
@@ -116,11 +119,38 @@ def draw_picture(incident: Incident, gathered: Gathered) -> Picture:
         _find_trouble(picture, noticed)
         if picture.trouble_at is not None:
             _find_onset(picture)
-            picture.load_growth = growth_of(picture, signals.get("requests").values) if signals.get("requests") else None  # type: ignore[union-attr]
+            picture.load_growth = _load_growth(picture)
     elif picture.symptom_times:
         picture.trouble_at = min(min(times) for times in picture.symptom_times.values())
         picture.resource = RESOURCE.get(picture.symptoms[0], "heap") if picture.symptoms else "heap"
     return picture
+
+
+def _load_growth(picture: Picture) -> float | None:
+    """Return how much the request rate grew since the onset; since the beginning of the data where the onset is not in it."""
+    requests, trouble = picture.signals.get("requests"), picture.trouble_at
+    if requests is None or trouble is None:
+        return None
+    if picture.onset is not None and not picture.onset.censored:
+        return growth_of(picture, requests.values)
+    known = requests.values[picture.signals.times <= trouble]
+    known = known[np.isfinite(known)]
+    if known.size < 12:
+        return None
+    early, late = known[known.size // 20 : known.size // 4], known[-(known.size // 4) :]
+    base = float(np.median(early))
+    return float(np.median(late)) / base if base > 0 else None
+
+
+def effective_at(signals: Signals, committed: float) -> float:
+    """Return when a commit began to act: the first process start after it, where starts are known, else the commit."""
+    tolerance = 2 * signals.step
+    if signals.times.size and committed < float(signals.times[0]):
+        # The process that runs as the data begins has read it, unless it is known to be older than the commit.
+        if signals.first_start is None or signals.first_start >= committed - tolerance:
+            return committed if signals.first_start is None else max(committed, signals.first_start)
+    later = [t for t in signals.restarts if t >= committed - tolerance]
+    return max(later[0], committed) if later else committed
 
 
 def _symptom_times(logs: LogAnswer | None, signals: Signals) -> dict[Symptom, tuple[float, ...]]:
@@ -167,15 +197,37 @@ def _vital_of(picture: Picture, resource: str) -> tuple[Array, Array]:
     ceiling = top.values.copy() if top else blank
     if top is not None:  # a limit holds until it is changed: fill gaps forward, then backward
         ceiling = _filled(ceiling)
-    configured = {
-        "heap": picture.memory.heap_max,
-        "metaspace": picture.memory.metaspace_max,
-        "direct": picture.memory.direct_max,
-        "rss": picture.memory.container_limit,
-    }.get(resource)
-    if not np.isfinite(ceiling).any() and configured and used is not None and used.role != "classes_loaded":
-        ceiling = np.full(signals.times.shape, configured)
+    if not np.isfinite(ceiling).any() and used is not None and used.role != "classes_loaded":
+        ceiling = _configured_ceiling(picture, resource)
     return (used.values if used else blank), ceiling
+
+
+_LIMIT_KEYS = {
+    "heap": re.compile(r":-(?:Xmx|XX:MaxHeapSize)$"),
+    "metaspace": re.compile(r":-XX:MaxMetaspaceSize$"),
+    "direct": re.compile(r":-XX:MaxDirectMemorySize$"),
+    "rss": re.compile(r"limits\.memory$"),
+}
+
+
+def _configured_ceiling(picture: Picture, resource: str) -> Array:
+    """Return the limit as the configuration gave it over time: a change of it counts from the next process start."""
+    times, memory = picture.signals.times, picture.memory
+    now = {"heap": memory.heap_max, "metaspace": memory.metaspace_max, "direct": memory.direct_max, "rss": memory.container_limit}.get(resource)
+    pattern = _LIMIT_KEYS.get(resource)
+    if pattern is None:
+        return np.full(times.shape, np.nan)
+    ceiling = np.full(times.shape, now if now else np.nan)
+    read = quantity_of if resource == "rss" else size_of
+    for commit in picture.commits:  # newest first: each older value holds before the next newer one took effect
+        for changed_file in commit.files:
+            for change in changed_file.keys:
+                if not pattern.search(change.key):
+                    continue
+                old = read(change.old) if change.old else None
+                effective = effective_at(picture.signals, commit.effective_at.timestamp())
+                ceiling[times < effective] = old if old else np.nan
+    return ceiling
 
 
 def _filled(values: Array) -> Array:
@@ -260,7 +312,8 @@ def _pressure(picture: Picture) -> list[float]:
             signs.append(float(signals.times[settled[0]]))
     gc = signals.get("gc_seconds")
     if gc is not None and picture.resource == "heap":
-        busy = np.flatnonzero(smooth(gc.values, 5) >= GC_SHARE_HIGH)
+        with np.errstate(invalid="ignore"):  # start-up and full collections of a roomy heap are busy too, for a moment
+            busy = np.flatnonzero((smooth(gc.values, 5) >= GC_SHARE_HIGH) & (picture.ratio() >= 0.6))
         if busy.size >= 5:
             signs.append(float(signals.times[busy[0]]))
     if not signs and picture.resource == "heap" and _rising(picture):
@@ -302,7 +355,7 @@ def _find_onset(picture: Picture) -> None:
     if trouble is None or not picture.measured:
         return
     step, times = signals.step, signals.times
-    lives = [life for life in signals.lives if times[life.first] < trouble and np.count_nonzero(np.isfinite(picture.vital[life.first : life.last + 1])) >= 4]
+    lives = [life for life in signals.lives if times[life.first] < trouble - 2 * step and np.count_nonzero(np.isfinite(picture.vital[life.first : life.last + 1])) >= 4]
     if not lives:
         picture.onset = Onset(trouble, float(times[0]), trouble, True, "life")
         return
@@ -343,7 +396,8 @@ def _find_onset(picture: Picture) -> None:
     reference = picture.baseline
     if reference is None:
         known = f[np.isfinite(f)]
-        reference = float(np.quantile(known, 0.1)) if known.size else None
+        early = known[known.size // 12 : max(known.size // 4, known.size // 12 + 1)]  # past the warm-up
+        reference = float(np.median(early)) if early.size else None
     if reference and reference > 0:
         picture.growth = max(1.0, top / reference)
 

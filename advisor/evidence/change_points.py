@@ -68,7 +68,9 @@ def collection_period(values: Array) -> int:
 def floor_of(values: Array, lives: tuple[Life, ...]) -> Array:
     """Return what stays after collections: the lowest value around each point, within its own process life.
 
-    The window spans two to three collections, looks both ways, and never crosses a restart.
+    Where a life shows full collections (deep drops), the floor runs through the lows behind them: between two of them a
+    heap may fill to the brim and be as healthy as before. Elsewhere it is the lowest value in a window of two to three
+    small collections. It never crosses a restart.
     """
     out = np.full(values.shape, np.nan)
     for life in lives:
@@ -79,12 +81,39 @@ def floor_of(values: Array, lives: tuple[Life, ...]) -> Array:
         half = int(min(max(2, round(1.5 * collection_period(part))), max(2, known.size // 6)))
         filled = np.interp(np.arange(part.size), known, part[known])
         padded = np.concatenate([np.full(half, np.inf), filled, np.full(half, np.inf)])
-        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-        low = windows.min(axis=1)
+        low = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).min(axis=1)
+        lows = _lows_after_deep_drops(filled)
+        if lows.size >= 2:
+            period = float(np.median(np.diff(lows)))
+            reach = min(part.size - 1, int(lows[-1] + 1.6 * period))
+            positions = np.arange(part.size)
+            envelope = np.interp(positions, lows, filled[lows])
+            inside = positions <= reach  # long after the last full collection the window tells more
+            low = np.where(inside, np.minimum(envelope, filled), low)
         low[: known[0]] = np.nan
         low[known[-1] + 1 :] = np.nan
         out[life.first : life.last + 1] = low
     return out
+
+
+def _lows_after_deep_drops(values: Array) -> Array:
+    """Return the positions of the lows right behind drops of more than a third of the life's whole range."""
+    if values.size < 8:
+        return np.array([], dtype=int)
+    spread = float(np.quantile(values, 0.98) - np.quantile(values, 0.02))
+    if spread <= 0:
+        return np.array([], dtype=int)
+    reach = 3  # samples that a full collection may take to show whole
+    fall = values[:-reach] - np.lib.stride_tricks.sliding_window_view(values[1:], reach).min(axis=1)
+    deep = np.flatnonzero(fall > 0.35 * spread)
+    lows: list[int] = []
+    for i in deep:
+        low = int(i + 1 + np.argmin(values[i + 1 : i + 1 + reach]))
+        if not lows or low - lows[-1] > reach:
+            lows.append(low)
+        elif values[low] < values[lows[-1]]:
+            lows[-1] = low
+    return np.array(lows, dtype=int)
 
 
 def trend(times: Array, values: Array, points_max: int = 160) -> Trend | None:

@@ -162,7 +162,7 @@ _RULES: tuple[Rule, ...] = (
     ("oom_events", _name(r"^(container_oom_events_total|node_vmstat_oom_kill)$")),
     ("requests", _name(r"^(http_server_requests?(_duration)?(_seconds)?_count|http_requests_total|http_server_requests_total|http_requests_received_total|.*_http_requests?_total|tomcat_global_request_(seconds_)?count|catalina_globalrequestprocessor_requestcount(_total)?|requests_total|jetty_requests_(total|seconds_count)|undertow_request_count_total)$")),
     ("request_seconds", _name(r"^(http_server_requests?(_duration)?(_seconds)?_sum|tomcat_global_request_(seconds_)?sum|http_request_duration_seconds_sum)$")),
-    ("sessions_created", _name(r"sessions?_created(_sessions)?(_total)?$|sessioncounter(_total)?$|sessions_opened_total$|logins?_total$")),
+    ("sessions_created", _name(r"(?i)sessions?_created(_sessions)?(_total)?$|sessioncounter(_total)?$|sessions_opened_total$|logins?_total$")),
     ("dependency_seconds", _name(r"^(http_client_requests?(_duration)?(_seconds)?_sum|.*(downstream|upstream|outbound|client|dependency|remote|backend).*(seconds|duration|latency).*_sum|hikaricp_connections_(usage|acquire)_seconds_sum)$")),
     ("dependency_calls", _name(r"^(http_client_requests?(_duration)?(_seconds)?_count|.*(downstream|upstream|outbound|client|dependency|remote|backend).*(seconds|duration|latency).*_count|hikaricp_connections_(usage|acquire)_seconds_count)$")),
     ("up", _name(r"^up$")),
@@ -201,7 +201,7 @@ def build_signals(series: Iterable[Series], step: float, log_restarts: Iterable[
     signals.restarts = _restarts(signals, by_role, on_grid, log_restarts)
     signals.first_start = _first_start(signals, by_role, on_grid)
     _memory_roles(signals, by_role, on_grid, replica)
-    _counter_roles(signals, by_role, on_grid)
+    _counter_roles(signals, by_role, on_grid, usable)
     _by_name(signals, usable, on_grid)
     signals.lives = _lives(signals)
     return signals
@@ -320,7 +320,16 @@ def smooth(values: Array, width: int) -> Array:
     return np.where(n > 0, out, np.nan)
 
 
-def _counter_roles(signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array]) -> None:
+def _counts_requests(name: str) -> bool:
+    """Return whether a counter counts work that came in, by its words: for exporters that nobody listed."""
+    words = set(re.split(r"[_.:]+", name))
+    incoming = bool(words & {"requests", "request", "requestcount", "orders", "messages", "events", "calls", "hits", "jobs", "checkouts"})
+    return is_counter(name) and name.endswith(("_total", "_count")) and incoming and not words & {
+        "client", "downstream", "upstream", "error", "errors", "failed", "failures", "rejected", "retry", "retries", "gc", "cache", "log", "logback", "hikaricp", "dropped", "prometheus", "scrape", "outbound", "dependency",
+    }
+
+
+def _counter_roles(signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array], on_grid_series: list[Series]) -> None:
     for role in ("gc_seconds", "gc_milliseconds", "requests", "request_seconds", "sessions_created", "dependency_seconds", "dependency_calls"):
         group = by_role[role]
         if group:
@@ -328,6 +337,13 @@ def _counter_roles(signals: Signals, by_role: dict[str, list[Series]], on_grid: 
     if "gc_seconds" not in signals.roles and "gc_milliseconds" in signals.roles:
         ms = signals.roles["gc_milliseconds"]
         signals.roles["gc_seconds"] = Signal("gc_seconds", ms.names, ms.values / 1000.0, ms.series)
+    if "requests" not in signals.roles:
+        other = [s for s in on_grid_series if _counts_requests(s.name.lower())]
+        if other:
+            _put(signals, "requests", other, _total([rate(on_grid[id(s)], signals.step) for s in other]))
+    if "requests" not in signals.roles and "sessions_created" in signals.roles:
+        created = signals.roles["sessions_created"]
+        signals.roles["requests"] = Signal("requests", created.names, created.values, created.series)
     errors = [s for s in by_role["requests"] if re.match(r"^5|SERVER_ERROR", dict(s.labels).get("status") or dict(s.labels).get("code") or dict(s.labels).get("outcome") or dict(s.labels).get("http_response_status_code") or "")]
     if errors:
         _put(signals, "errors", errors, _total([rate(on_grid[id(s)], signals.step) for s in errors]))
@@ -385,8 +401,10 @@ def _restarts(signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[
             found += [float(signals.times[i]) for i in jumps]
     if not found:
         found += _common_resets(signals, by_role, on_grid)
-    found += [t for t in log_restarts if begin < t <= end]
-    return _merged(found, max(3 * signals.step, 0.004 * (end - begin)))
+    measured = bool(by_role["start_time"] or by_role["uptime"] or by_role["container_restarts"])
+    if not measured:  # a log says "starting" and "started", each once a start: only where no metric knows better
+        found += [t for t in log_restarts if begin < t <= end]
+    return _merged(found, max(3 * signals.step, (0.004 if measured else 0.02) * (end - begin)))
 
 
 def _first_start(signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array]) -> float | None:
