@@ -13,13 +13,14 @@ ISO 8601.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from advisor.values import Record
 
 Dimension = Literal["seconds", "bytes", "ratio", "count", "cores"]
 
 _TEXT_CHARACTERS_MAX = 64  # no amount is written longer
+_FIRST = tuple("0123456789.Pp")
 _SHOWN_CHARACTERS_MAX = 120
 _TIMES = "\u00d7"
 _KEY_CHARACTERS = 200  # the end of a key says what its number is
@@ -159,7 +160,11 @@ def parse_quantity(text: str, key: str = "") -> Quantity | None:
 
     Negative numbers are None: in configuration they mean "off" or "without limit", not an amount.
     """
-    return _parse(text, _Hints(key))
+    return _parse(text, _Hints(key)) if _may_be_amount(text) else None
+
+
+def _may_be_amount(text: str | None) -> bool:
+    return text is not None and len(text) <= _TEXT_CHARACTERS_MAX and text.lstrip()[:1] in _FIRST
 
 
 def _parse(text: str, hints: _Hints, other: Dimension | None = None) -> Quantity | None:
@@ -168,7 +173,7 @@ def _parse(text: str, hints: _Hints, other: Dimension | None = None) -> Quantity
     For a unit the key leaves open.
     """
     text = text.strip()
-    if not text or len(text) > _TEXT_CHARACTERS_MAX or not (text[0].isascii() and text[0] in "0123456789.Pp"):
+    if not text or len(text) > _TEXT_CHARACTERS_MAX or text[0] not in _FIRST:
         return None
     iso = _ISO.match(text)
     if iso:
@@ -274,6 +279,8 @@ def _duration_unit(unit: str) -> float:
 
 def parse_pair(old: str | None, new: str | None, key: str = "") -> tuple[Quantity | None, Quantity | None]:
     """Return both amounts of a change; a unit that the key leaves open is read as the other side's is."""
+    if not _may_be_amount(old) and not _may_be_amount(new):
+        return None, None
     hints = _Hints(key)
     before = None if old is None else _parse(old, hints)
     after = None if new is None else _parse(new, hints)
@@ -284,27 +291,52 @@ def parse_pair(old: str | None, new: str | None, key: str = "") -> tuple[Quantit
     return before, after
 
 
-def ratio(old: str | None, new: str | None, key: str = "") -> float | None:
-    """Return new divided by old, or None where that says nothing.
+class Comparison(NamedTuple):
+    """The amounts of a change; ``ratio`` is new divided by old; ``unit`` their dimension, or empty."""
+
+    old: Quantity | None
+    new: Quantity | None
+    ratio: float | None
+    unit: str
+
+
+NOTHING_COMPARED = Comparison(None, None, None, "")
+
+
+def compare(old: str | None, new: str | None, key: str = "") -> Comparison:
+    """Return what a change does to the amount under a key.
 
     Two bare numbers under one key share their unit, so their ratio is known even where the unit is not.
     """
     before, after = parse_pair(old, new, key)
-    if before is not None and after is not None:
-        return quantity_ratio(before, after)
-    if before is None and after is None and old is not None and new is not None:
-        return _same_unit_ratio(old.strip(), new.strip(), _Hints(key))
-    return None
+    if before is None and after is None:
+        factor = (
+            _same_unit_ratio(old.strip(), new.strip(), key) if old is not None and new is not None else None
+        )
+        return Comparison(None, None, factor, "")
+    if before is None or after is None:
+        known = before or after
+        return Comparison(before, after, None, known.dimension if known else "")
+    unit = before.dimension if before.dimension == after.dimension else ""
+    return Comparison(before, after, quantity_ratio(before, after), unit)
+
+
+def ratio(old: str | None, new: str | None, key: str = "") -> float | None:
+    """Return new divided by old, or None where that says nothing."""
+    return compare(old, new, key).ratio
 
 
 _SAME_UNIT = re.compile(rf"({_NUMBER})\s?([A-Za-z]?)\Z")
 
 
-def _same_unit_ratio(old: str, new: str, hints: _Hints) -> float | None:
-    if hints.dimension is None or hints.last in _NAME_WORDS or max(len(old), len(new)) > _TEXT_CHARACTERS_MAX:
+def _same_unit_ratio(old: str, new: str, key: str) -> float | None:
+    if not _may_be_amount(old) or not _may_be_amount(new):
         return None
     before, after = _SAME_UNIT.match(old), _SAME_UNIT.match(new)
     if before is None or after is None or before[2] != after[2] or not _number(before[1]):
+        return None
+    hints = _Hints(key)
+    if hints.dimension is None or hints.last in _NAME_WORDS:
         return None
     return _number(after[1]) / _number(before[1])
 

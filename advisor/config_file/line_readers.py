@@ -11,7 +11,13 @@ import re
 from typing import NamedTuple
 
 from advisor.config_file.jvm_flags import find_flags
-from advisor.config_file.records import ENTRIES_MAX, KEY_CHARACTERS_MAX, Entry, Unreadable
+from advisor.config_file.records import (
+    ENTRIES_MAX,
+    KEY_CHARACTERS_MAX,
+    STATEMENT_CHARACTERS_MAX,
+    Entry,
+    Unreadable,
+)
 from advisor.config_file.source_map import SourceMap
 
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
@@ -57,11 +63,13 @@ class _Collected:
     def __init__(self) -> None:
         self.entries: dict[tuple[int, str], Entry] = {}
         self.regions: dict[tuple[int, str], Region] = {}
+        self.statements = 0  # repeated ones included
 
     def add(self, entry: Entry, region: Region) -> None:
         if len(entry.key) > KEY_CHARACTERS_MAX:
             raise Unreadable("a key that is too long", region[0])
-        if len(self.entries) >= ENTRIES_MAX:
+        self.statements += 1
+        if self.statements > ENTRIES_MAX:
             raise Unreadable(f"more than {ENTRIES_MAX} keys", region[0])
         self.entries.pop(entry.identity, None)
         self.entries[entry.identity] = entry
@@ -76,12 +84,15 @@ def _logical_end(text: str, at: int) -> int:
 
     Lines that end in an odd number of backslashes go on.
     """
+    first = at
     while True:
         match = _LINE.match(text, at)
         if match is None or match.end() == at:
             return at
         body = match.group().rstrip("\r\n")
         at = match.end()
+        if at - first > STATEMENT_CHARACTERS_MAX:
+            raise Unreadable(f"a statement of more than {STATEMENT_CHARACTERS_MAX} characters", first)
         if (len(body) - len(body.rstrip("\\"))) % 2 == 0:
             return at
 

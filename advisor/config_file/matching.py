@@ -42,6 +42,8 @@ def _unique(identities: tuple[str, ...]) -> dict[str, int]:
 
 
 def _kind(identity: str) -> str:
-    """Return group and kind of an identity such as ``apps/Deployment/shop/checkout``."""
+    """Return the kind of an identity such as ``apps/Deployment/shop/checkout``."""
+    if identity.startswith("profile:"):
+        return "profile"
     parts = identity.split("/")
     return next((part for part in parts if part[:1].isupper()), identity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import lru_cache
 
 from advisor.config_file.json_reader import read_json, string_map
 from advisor.config_file.jvm_flags import find_flags
@@ -17,9 +18,11 @@ from advisor.config_file.line_readers import (
     unescape_property,
 )
 from advisor.config_file.records import (
+    EMBEDDED_FILES_MAX,
     EMBEDDED_LEVELS_MAX,
     ENTRIES_MAX,
     FILE_BYTES_MAX,
+    FLAGS_CHARACTERS_MAX,
     KEY_CHARACTERS_MAX,
     KEYS_CHARACTERS_MAX,
     NESTED_CHARACTERS_MAX,
@@ -33,6 +36,7 @@ from advisor.config_file.toml_reader import read_toml
 from advisor.config_file.yaml_reader import read_yaml
 from advisor.errors import SourceMalformed
 
+_KEPT_BYTES_MAX = 64 << 10  # 32 of these cost some 60 MB at the very most
 _BOM = b"\xef\xbb\xbf"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -62,6 +66,16 @@ def read_entries(data: bytes, path: str) -> ConfigFile:
     Raises:
         SourceMalformed: Not readable as its format, binary, a template, or beyond the bounds in `records`.
     """
+    # One commit's "after" is the next one's "before", and every edit is read again: small files are kept.
+    return _read_kept(bytes(data), path) if len(data) <= _KEPT_BYTES_MAX else _read(data, path)
+
+
+@lru_cache(maxsize=32)
+def _read_kept(data: bytes, path: str) -> ConfigFile:
+    return _read(data, path)
+
+
+def _read(data: bytes, path: str) -> ConfigFile:
     text = decode(data, path)
     try:
         name = detect(path, text)
@@ -159,6 +173,7 @@ class _Budget:
 
     def __init__(self) -> None:
         self.characters = NESTED_CHARACTERS_MAX
+        self.files = EMBEDDED_FILES_MAX
         self.keys = KEYS_CHARACTERS_MAX
 
     def spend(self, text: str, index: int | None) -> None:
@@ -186,8 +201,8 @@ def _with_nested(entries: list[Entry], text: str, level: int, budget: _Budget) -
             inner = _embedded(entry, text, level, budget)
             if inner:
                 found.extend(inner)
-                continue
-        if "-X" in value or "-D" in value:
+                value = ""
+        if ("-X" in value or "-D" in value) and len(value) <= FLAGS_CHARACTERS_MAX:
             for flag in _flags(entry, text, budget):
                 earlier = flags_at.get(flag.identity)
                 if earlier is not None:
@@ -271,6 +286,9 @@ def _embedded(entry: Entry, text: str, level: int, budget: _Budget) -> list[Entr
     """Return the keys of a file inside a value; nothing if it is not readable as what its name says."""
     name = embedded_name(entry.key)
     if name is None:
+        return []
+    budget.files -= 1
+    if budget.files < 0:
         return []
     budget.spend(entry.value, entry.start)
     try:

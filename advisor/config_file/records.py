@@ -16,12 +16,16 @@ FILE_BYTES_MAX = (
     1 << 20
 )  # the largest real manifest seen was 300 kB; beyond 1 MiB it is data, not configuration
 ENTRIES_MAX = 50_000
-NODES_MAX = 200_000  # nodes visited with aliases expanded: an alias bomb stops here, well under a second
+NODES_MAX = 130_000  # of YAML, as written and with aliases followed: an alias bomb stops here, below a second
 NESTING_MAX = 100
 KEY_CHARACTERS_MAX = 2_000
 KEYS_CHARACTERS_MAX = 16 << 20  # of all keys together: a long key above many children multiplies
 DOCUMENTS_MAX = 5_000
-NESTED_CHARACTERS_MAX = 4 << 20  # text read a second time (embedded files, flags), aliases included
+TOML_BYTES_MAX = 256 << 10  # the standard library reads it in pure Python
+STATEMENT_CHARACTERS_MAX = 128 << 10  # one logical line
+NESTED_CHARACTERS_MAX = 2 << 20  # text read a second time (embedded files, flags), aliases included
+FLAGS_CHARACTERS_MAX = 32 << 10  # longer strings are no command line; Linux allows 128 KiB for one argument
+EMBEDDED_FILES_MAX = 500  # beyond, values stay whole
 EMBEDDED_LEVELS_MAX = 3
 
 _PLAIN_KEY = re.compile(r"[^\s.\[\]\":]+")

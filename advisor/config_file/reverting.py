@@ -69,7 +69,9 @@ def revert_keys(
     """
     old = read_entries(before, path) if before is not None else ConfigFile(path, "text", (), ())
     new, now = read_entries(after, path), read_entries(current, path)
-    found = [_resolve(key, old, new, now) for key in dict.fromkeys(keys)]
+    to_old = {n: o for o, n in match_documents(old, new).items()}
+    documents = _Documents(to_old, match_documents(new, now))
+    found = [_resolve(key, old, new, now, documents) for key in dict.fromkeys(keys)]
     if not found or len(found) > _KEYS_MAX:
         raise ChangeRefused(f"{path}: {len(found)} keys to revert; between 1 and {_KEYS_MAX} are possible")
     _refuse_positions(found, old, new)
@@ -80,25 +82,37 @@ def revert_keys(
     return edited
 
 
-def _resolve(key: str | tuple[int, str], old: ConfigFile, new: ConfigFile, now: ConfigFile) -> _Key:
-    to_new, to_now = match_documents(old, new), match_documents(new, now)
-    to_old = {n: o for o, n in to_new.items()}
+class _Documents(NamedTuple):
+    """Which document of one version is which of another."""
+
+    to_old: dict[int, int]
+    to_now: dict[int, int]
+
+
+def _resolve(
+    key: str | tuple[int, str], old: ConfigFile, new: ConfigFile, now: ConfigFile, documents: _Documents
+) -> _Key:
     name = key if isinstance(key, str) else key[1]
     pairs: list[tuple[Entry | None, Entry | None, int | None]] = []
-    for in_new in range(len(new.identities)):
-        entry = new.entry(name, in_new)
-        was = old.entry(name, to_old[in_new]) if in_new in to_old else None
+    for number in range(len(new.identities)):
+        was = old.entry(name, documents.to_old[number]) if number in documents.to_old else None
+        entry = new.entry(name, number)
         if (entry or was) and (entry is None or was is None or entry.value != was.value):
-            pairs.append((was, entry, to_now.get(in_new)))
+            pairs.append((was, entry, number))
+    gone = set(range(len(old.identities))) - set(documents.to_old.values())
+    pairs += [(was, None, None) for n in sorted(gone) if (was := old.entry(name, n)) is not None]
     if not isinstance(key, str):
-        pairs = [p for p in pairs if key[0] == (p[1].document if p[1] else p[0].document if p[0] else -1)]
+        pairs = [p for p in pairs if key[0] in {e.document for e in (p[1] or p[0],) if e is not None}]
     if not pairs:
         raise ChangeRefused(f"{new.path}: key {name}: the commit did not change it")
     if len(pairs) > 1:
         raise ChangeRefused(f"{new.path}: key {name} changed in {len(pairs)} documents: name the document")
-    was, entry, number = pairs[0]
-    if number is None:
+    was, entry, in_new = pairs[0]
+    if in_new is None or (old.identities and in_new not in documents.to_old):
+        raise ChangeRefused(f"{new.path}: key {name}: its whole document came or went; revert the commit")
+    if in_new not in documents.to_now:
         raise ChangeRefused(f"{new.path}: key {name}: its document is no longer there")
+    number = documents.to_now[in_new]
     current = now.entry(name, number)
     if (current.value if current else None) != (entry.value if entry else None):
         expected, present = shown(entry.value if entry else None), shown(current.value if current else None)

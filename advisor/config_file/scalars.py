@@ -196,7 +196,7 @@ def _property(text: str, raw: bool = False) -> str:
         elif " " <= char <= "~" or (raw and char.isprintable()):
             written.append(char)
         else:  # readers differ on the encoding of these files; escapes are read alike by all
-            units = char.encode("utf-16-be")
+            units = char.encode("utf-16-be", "surrogatepass")
             written.extend(f"\\u{units[j]:02x}{units[j + 1]:02x}" for j in range(0, len(units), 2))
     return "".join(written)
 

@@ -16,6 +16,7 @@ from advisor.config_file.records import (
     KEY_CHARACTERS_MAX,
     KEYS_CHARACTERS_MAX,
     NESTING_MAX,
+    TOML_BYTES_MAX,
     Entry,
     Unreadable,
     child_key,
@@ -43,6 +44,10 @@ def read_toml(text: str) -> tuple[list[Entry], dict[tuple[int, str], tuple[int, 
     Raises:
         Unreadable: Not TOML, or beyond a bound.
     """
+    if len(text) > TOML_BYTES_MAX:
+        raise Unreadable(
+            f"{len(text)} characters, more than the {TOML_BYTES_MAX} that are read of a TOML file"
+        )
     scanner = _Scanner(text.replace("\r\n", " \n"))  # the same length, so positions stay; TOML has no lone CR
     scanner.document()
     try:

@@ -44,7 +44,7 @@ class Node:
     ``target`` of an alias.
     """
 
-    __slots__ = ("anchor", "end", "items", "kind", "start", "style", "tag", "target", "value")
+    __slots__ = ("end", "items", "kind", "start", "style", "tag", "target", "value")
 
     def __init__(self, kind: int, start: int, end: int, style: str, value: str = "") -> None:
         """Keep a node; what is below it is added while it is composed."""
@@ -53,10 +53,12 @@ class Node:
         self.end = end
         self.style = style
         self.value = value
-        self.items: list[Node] = []
+        self.items: list[Node] = _NO_ITEMS if kind == SCALAR else []
         self.target: Node | None = None
-        self.anchor: str | None = None
         self.tag: str | None = None
+
+
+_NO_ITEMS: list[Node] = []  # shared by all scalars, which are most nodes
 
 
 class Place(NamedTuple):
@@ -117,6 +119,7 @@ def _compose(get_event: Any, text: str) -> list[Node]:
     roots: list[Node] = []
     stack: list[Node] = []
     anchors: dict[str, Node] = {}
+    nodes = 0
     while (event := get_event()) is not None:
         kind = event.__class__
         if kind is yaml.ScalarEvent:
@@ -144,12 +147,14 @@ def _compose(get_event: Any, text: str) -> list[Node]:
                 if len(roots) >= DOCUMENTS_MAX:
                     raise Unreadable(f"more than {DOCUMENTS_MAX} documents", event.start_mark.index)
             continue
+        nodes += 1
+        if nodes > NODES_MAX:
+            raise Unreadable(f"more than {NODES_MAX} nodes", node.start)
         if stack:
             stack[-1].items.append(node)
         else:
             roots.append(node)
-        if node.kind != ALIAS and event.anchor is not None:
-            node.anchor = event.anchor
+        if event.anchor is not None and node.kind != ALIAS:
             anchors[event.anchor] = node
         if node.kind == MAPPING or node.kind == SEQUENCE:
             stack.append(node)
@@ -261,9 +266,10 @@ class _Walk:
                 raise _template(self.text, template.start())
             raise Unreadable("holds no keys, only text", root.start)
         identity, scope = document_identity(root)
-        self.parts = {}
         self.manifest = bool(identity)
-        self.flat = not identity and (spring_name or _looks_like_spring(root))
+        flat = not identity and (spring_name or _looks_like_spring(root))
+        if flat != self.flat:
+            self.flat, self.parts = flat, {}
         self._node(root, "", scope, None, 1)
         fresh = self.entries[first:]
         self._check_unique(fresh)
@@ -312,15 +318,16 @@ class _Walk:
     def _add(
         self, node: Node, key: str, value: str, style: str, scope: str, source: tuple[int, int] | None
     ) -> None:
+        size = len(key)
+        self.key_characters += size
+        if size > KEY_CHARACTERS_MAX or self.key_characters > KEYS_CHARACTERS_MAX:
+            raise Unreadable(f"keys too long ({size} characters here)", node.start)
+        if len(self.entries) >= ENTRIES_MAX:
+            raise Unreadable(f"more than {ENTRIES_MAX} keys", node.start)
         start: int | None = node.start
         end: int | None = node.end
         if source is not None or style == "tagged":
             start = end = None
-        self.key_characters += len(key)
-        if len(key) > KEY_CHARACTERS_MAX or self.key_characters > KEYS_CHARACTERS_MAX:
-            raise Unreadable(f"keys too long ({len(key)} characters here)", node.start)
-        if len(self.entries) >= ENTRIES_MAX:
-            raise Unreadable(f"more than {ENTRIES_MAX} keys", node.start)
         self.entries.append(Entry(self.number, key, value, start, end, style, "yaml", scope, "", source))
 
     def _alias(self, node: Node, key: str, scope: str, source: tuple[int, int] | None, depth: int) -> None:
@@ -358,9 +365,9 @@ class _Walk:
                 child_path = self._key(key, name)
             if places is not None:
                 places.append(Place(self.number, child_path, child, node, i // 2))
-            # The common case is inlined: this loop is where a file's time goes.
-            if child.kind == SCALAR and source is None:
-                self._scalar(child, child_path, scope, None)
+            # The common case is short: this loop is where a file's time goes.
+            if child.kind == SCALAR and source is None and child.tag is None:
+                self._add(child, child_path, child.value, child.style, scope, None)
             else:
                 self._node(child, child_path, scope, self._through(child, source), depth + 1)
         for merged in merges:

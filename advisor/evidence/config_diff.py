@@ -15,19 +15,22 @@ from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
 from advisor.config_file import ConfigFile, Entry, find_flags, match_documents, plain_type, read_entries
-from advisor.quantity import Quantity, parse_pair, quantity_ratio, ratio
+from advisor.quantity import NOTHING_COMPARED, Quantity, compare
 from advisor.values import Record
 
 ChangeKind = Literal["added", "removed", "changed"]
 
 _ALIGNED_ITEMS_PRODUCT_MAX = 40_000  # two lists of 200: beyond, items are compared by position
-_RENAME_PAIRS_MAX = 400
+_RENAME_COMPARISONS_MAX = 50_000
 _RENAME_EQUAL_MIN = (
     3  # a renamed variable is a removed and an added one; a renamed container is one container
 )
 _POSITION = re.compile(r"\[(\d+)\]")
 _ITEM = re.compile(r'\[(?:"(?>[^"\\]++|\\.)*+"|[^\]"]*+)\](?:#\d+)?')
 _SHOWN_ITEMS_MAX = 20
+_AMOUNTS_MAX = (
+    2_000  # a commit that changes more keys of a file than this changed data; no one reads its factors
+)
 
 
 class KeyChange(Record):
@@ -88,7 +91,7 @@ def diff_keys(before: bytes | None, after: bytes | None, path: str) -> tuple[Key
     lists, pairs = _align_lists(pairs, old, new)
     pairs = _pair_renamed(pairs, new)
     pairs = _without_wholes(pairs, old, new)
-    changes = [_change(path, pair) for pair in pairs]
+    changes = [_change(path, pair, i < _AMOUNTS_MAX) for i, pair in enumerate(pairs)]
     return tuple([*changes, *(_list_change(path, moved) for moved in lists)])
 
 
@@ -140,29 +143,28 @@ class _Moved(NamedTuple):
 
 def _align_lists(pairs: list[_Pair], old: ConfigFile, new: ConfigFile) -> tuple[list[_Moved], list[_Pair]]:
     """Compare lists of unnamed items by content instead of by position."""
-    prefixes: dict[tuple[int | None, int | None, str], list[_Pair]] = defaultdict(list)
-    rest = []
-    documents = {new_number: old_number for old_number, new_number in match_documents(old, new).items()}
+    groups: dict[tuple[int, str], list[_Pair]] = defaultdict(list)
+    rest: list[_Pair] = []
+    to_new = match_documents(old, new)
     for pair in pairs:
         entry = pair.new or pair.old
         match = _POSITION.search(entry.key) if entry is not None else None
-        if entry is None or match is None:
+        number = pair.new.document if pair.new else to_new.get(pair.old.document) if pair.old else None
+        if entry is None or match is None or number is None:
             rest.append(pair)
-            continue
-        number = pair.new.document if pair.new else None
-        was = pair.old.document if pair.old else None
-        if was is None and number is not None:
-            was = documents.get(number)
-        elif number is None and was is not None:
-            number = next((n for n, o in documents.items() if o == was), None)
-        prefixes[(was, number, entry.key[: match.start()])].append(pair)
+        else:
+            groups[(number, entry.key[: match.start()])].append(pair)
+    if not groups:
+        return [], rest
+    to_old = {n: o for o, n in to_new.items()}
+    old_lists, new_lists = _lists(old.entries), _lists(new.entries)
     moved: list[_Moved] = []
-    for (was, number, prefix), group in prefixes.items():
-        if was is None or number is None or (all(p.old and p.new for p in group) and not _reordered(group)):
+    for (number, prefix), group in groups.items():
+        before, after = old_lists.get((to_old.get(number, -1), prefix)), new_lists.get((number, prefix))
+        in_place = all(p.old and p.new for p in group) and not _reordered(group)
+        if before is None or after is None or in_place:
             rest.extend(group)
             continue
-        before = _items(old.entries, was, prefix)
-        after = _items(new.entries, number, prefix)
         order = _reordering(prefix, before, after)
         if order is not None:
             moved.append(order)
@@ -182,14 +184,15 @@ def _reordered(group: list[_Pair]) -> bool:
 Items = dict[int, dict[str, Entry]]  # position in the list -> rest of the key -> entry
 
 
-def _items(entries: Iterable[Entry], document: int, prefix: str) -> Items:
-    items: Items = {}
+def _lists(entries: Iterable[Entry]) -> dict[tuple[int, str], Items]:
+    """Return the outermost lists with unnamed items, by document and path."""
+    lists: dict[tuple[int, str], Items] = {}
     for entry in entries:
-        if entry.document == document and entry.key.startswith(prefix):
-            match = _POSITION.match(entry.key, len(prefix))
-            if match:
-                items.setdefault(int(match[1]), {})[entry.key[match.end() :]] = entry
-    return items
+        match = _POSITION.search(entry.key)
+        if match:
+            items = lists.setdefault((entry.document, entry.key[: match.start()]), {})
+            items.setdefault(int(match[1]), {})[entry.key[match.end() :]] = entry
+    return lists
 
 
 def _reordering(prefix: str, before: Items, after: Items) -> _Moved | None:
@@ -249,7 +252,7 @@ def _pair_renamed(pairs: list[_Pair], new: ConfigFile) -> list[_Pair]:
         return pairs
     gone = _groups(p.old for p in pairs if p.new is None)
     come = _groups(p.new for p in pairs if p.old is None)
-    if len(gone) * len(come) > _RENAME_PAIRS_MAX:
+    if sum(map(len, gone.values())) * len(come) > _RENAME_COMPARISONS_MAX:
         return pairs
     renamed: list[_Pair] = []
     used: set[int] = set()
@@ -297,27 +300,32 @@ def _without_wholes(pairs: list[_Pair], old: ConfigFile, new: ConfigFile) -> lis
         if inside_old is None and inside_new is None:
             kept.append(pair)
         elif "flag" in (inside_old, inside_new):
-            if _residue(pair.old) != _residue(pair.new):
+            if _residue(pair.old, inside_old) != _residue(pair.new, inside_new):
                 kept.append(pair)
         elif pair.old and pair.new and (inside_old is None or inside_new is None):
-            broken.update(
-                e.identity for e in pair if e is not None
-            )  # one side is no longer readable as a file
-            kept.append(pair)
+            bare = pair.old if inside_old is None else pair.new
+            if not _is_without_keys(bare.value):  # then one side is not readable as a file
+                broken.update((pair.old.identity, pair.new.identity))
+                kept.append(pair)
     if not broken:
         return kept
     return [p for p in kept if not any(e is not None and (e.document, e.parent) in broken for e in p)]
 
 
-def _residue(entry: Entry | None) -> tuple[str, ...]:
-    """Return the words of a string that are no flags."""
+def _residue(entry: Entry | None, inside: str | None) -> tuple[str, ...]:
+    """Return the words of a string that are not told as flags."""
     if entry is None:
         return ()
-    flags = find_flags(entry.value, entry.key, java="-X" in entry.value or "-D" in entry.value)
-    return flags.residue if flags.flags else tuple(entry.value.split())
+    if inside is None:
+        return tuple(entry.value.split())
+    return find_flags(entry.value, entry.key, java=True).residue
 
 
-def _change(path: str, pair: _Pair) -> KeyChange:
+def _is_without_keys(text: str) -> bool:
+    return all(not line.strip() or line.lstrip()[0] == "#" for line in text.split("\n"))
+
+
+def _change(path: str, pair: _Pair, with_amounts: bool) -> KeyChange:
     old, new = pair
     entry = new or old
     if entry is None:
@@ -328,16 +336,7 @@ def _change(path: str, pair: _Pair) -> KeyChange:
         kind = "removed" if new is None else "added"
     elif was == now:  # the type alone differs: say it as the file does
         was, now = _literal(old), _literal(new)
-    old_amount, new_amount = parse_pair(was, now, entry.key)
-    both = old_amount is not None and new_amount is not None
-    amount = new_amount or old_amount
-    if (
-        both
-        and old_amount is not None
-        and new_amount is not None
-        and old_amount.dimension != new_amount.dimension
-    ):
-        amount = None
+    amounts = compare(was, now, entry.key) if with_amounts else NOTHING_COMPARED
     return KeyChange(
         path=path,
         key=entry.key,
@@ -346,12 +345,10 @@ def _change(path: str, pair: _Pair) -> KeyChange:
         old=was,
         new=now,
         scope=entry.scope,
-        old_quantity=old_amount,
-        new_quantity=new_amount,
-        ratio=ratio(was, now, entry.key)
-        if old_amount is None or new_amount is None
-        else quantity_ratio(old_amount, new_amount),
-        unit=amount.dimension if amount else "",
+        old_quantity=amounts.old,
+        new_quantity=amounts.new,
+        ratio=amounts.ratio,
+        unit=amounts.unit,
     )
 
 
