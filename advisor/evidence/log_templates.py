@@ -29,6 +29,7 @@ CLUSTERS_OF_ONE_LEAF_MAX = 50  # then lines of this length and beginning differ 
 BUCKETS_MAX = 400_000  # pairs over all templates, some 40 MB; past it counts stay right, buckets end
 SHAPE_CHARACTERS_MAX = 1_000  # what tells two statements apart stands at their beginning
 WORDS_MAX = 60
+WORD_CHARACTERS_MAX = 80  # a longer one is data (a token, a list without spaces): its beginning tells enough
 REMEMBERED_MAX = 20_000  # words and shapes; forgotten together when full, which costs time, never truth
 DIFFERENT_WORDS_MAX = 0.34  # of the message: a third may vary ("user alice logged in"), a half is another statement
 KEPT_CHARACTERS_MAX = 400
@@ -182,7 +183,9 @@ class _Words(dict[str, str]):
     def __missing__(self, word: str) -> str:
         if word.isdecimal():  # not worth remembering: the next one is another
             return "<num>"
-        if word.isalpha() and len(word) <= 40:
+        if len(word) > WORD_CHARACTERS_MAX:
+            return _MASK.sub(_name, word[: WORD_CHARACTERS_MAX // 2]) + ANY
+        if word.isalpha():
             masked = word
         elif len(word) == 32 and word.isascii() and word.isalnum() and not word[:-3].isdecimal():
             return "<hex>" if _HEX.fullmatch(word) else "<id>"
@@ -190,8 +193,7 @@ class _Words(dict[str, str]):
             masked = _MASK.sub(_name, word)
         if len(self) >= REMEMBERED_MAX:
             self.clear()
-        if len(word) <= 80:
-            self[word] = masked
+        self[word] = masked
         return masked
 
 
