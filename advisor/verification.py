@@ -149,6 +149,13 @@ def measure(kind: Measure, times: Sequence[float], values: Sequence[float], born
     """
     if not values:
         return math.nan
+    try:
+        return _measure(kind, times, values, born)
+    except ArithmeticError:  # sums beyond any float, or instants too close to tell apart
+        return math.nan
+
+
+def _measure(kind: Measure, times: Sequence[float], values: Sequence[float], born: bool) -> float:
     match kind:
         case Measure.MEAN:
             return math.fsum(values) / len(values)
@@ -239,8 +246,6 @@ def _judge_check(check: Check, samples: CheckSamples, window: _Window, over: boo
 
     if samples.error is not None:
         return result(Verdict.ERROR, f"the source could not be asked: {samples.error}")
-    if not math.isfinite(check.threshold):
-        return result(Verdict.ERROR, "its threshold is not a number")
     try:
         found = _measure_worst(check, samples, window, over)
     except _Unmeasured as error:
