@@ -101,11 +101,11 @@ class Playbook(Record):
     title: str = Field(max_length=120)
     symptoms: tuple[str, ...]
     required_sources: tuple[str, ...] = ("metrics", "changes")
-    metrics: dict[str, tuple[str, ...]] = {}
+    metrics: dict[str, tuple[str, ...]] = Field(default={})
     allowed_actions: tuple[ActionType, ...]
     risk: Risk = Risk.LOW
     explanation: str = ""
-    refused_remedies: dict[str, str] = {}
+    refused_remedies: dict[str, str] = Field(default={})
 
 
 def parse_playbook(text: str, name: str) -> Playbook:

@@ -13,7 +13,7 @@ import hashlib
 import re
 
 # Words in a key's name that make its value a secret.
-_SECRET_NAME = (
+_NAMES_A_SECRET = (
     r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|client[_-]?secret|credentials?|auth[_-]?key"
     r"|encryption[_-]?key|signing[_-]?key|bearer|session[_-]?key|connection[_-]?string|sas[_-]?key)"
 )
@@ -21,7 +21,7 @@ _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{3,40}-----[^-]{1,20000}(?:-----END [A-Z
 _URL = re.compile(r"(?P<before>\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/@:\"']{0,200}:)(?P<secret>[^\s/@\"']{1,500})(?=@)")
 _HEADER = re.compile(r"(?P<before>\b(?:authorization|proxy-authorization)\b[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:basic|bearer|digest|token)?\s{0,3})(?P<secret>[A-Za-z0-9._~+/=-]{6,4000})", re.I)
 _ASSIGNED = re.compile(
-    r"(?P<before>(?<![A-Za-z0-9])[\w.-]{0,60}" + _SECRET_NAME + r"[\w-]{0,20}[\"']?\s{0,3}(?::|=>|=)\s{0,3}[\"']?)(?P<secret>[^\s\"',;&}{\]]{3,4000})", re.I
+    r"(?P<before>(?<![A-Za-z0-9])[\w.-]{0,60}" + _NAMES_A_SECRET + r"[\w-]{0,20}[\"']?\s{0,3}(?::|=>|=)\s{0,3}[\"']?)(?P<secret>[^\s\"',;&}{\]]{3,4000})", re.I
 )
 _TOKENS = re.compile(
     r"(?P<secret>\beyJ[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_-]{4,4000}\.[A-Za-z0-9_-]{4,2000}"  # JSON Web Token
@@ -62,7 +62,7 @@ def _assigned(found: re.Match[str]) -> str:
     return found["before"] + mask(secret)
 
 
-_SECRET_KEY = re.compile(r"(?:^|[._\-\[\]\"/:])" + _SECRET_NAME + r"(?:$|[\]\"_-])|(?:password|passwd|secret)[\w-]{0,10}$", re.I)
+_SECRET_KEY = re.compile(r"(?:^|[._\-\[\]\"/:])" + _NAMES_A_SECRET + r"(?:$|[\]\"_-])|(?:password|passwd|secret)[\w-]{0,10}$", re.I)
 
 
 def is_secret_key(key: str) -> bool:

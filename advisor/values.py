@@ -155,7 +155,7 @@ def format_seconds(seconds: float) -> str:
         return f"{round(seconds * 1000)}ms"
     left = round(abs(seconds))
     sign = "-" if seconds < 0 else ""
-    parts = []
+    parts: list[str] = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         if left >= size and len(parts) < 2:
             parts.append(f"{left // size}{unit}")

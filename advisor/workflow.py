@@ -6,10 +6,8 @@ The command line, the console and the API call `Workflow` and nothing deeper.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,23 +18,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor import bundle as bundles
+from advisor.approval import Answer, Approval, Denial, Grant, decide, expire, grant
+from advisor.change import Change, deliver, reconcile
 from advisor.diagnosis import Assessment, Remedy
 from advisor.diagnosis.engine import VerificationWindow, diagnose
 from advisor.diagnosis.knobs import Knob, parse_knobs
-from advisor.errors import AdvisorError, ChangeError, RecordUnknown, SettingsInvalid, SourceError, one_line
-from advisor.evidence import Gathered, SettledCoverage, SourceStatus
+from advisor.errors import (
+    ApprovalExpired,
+    ApprovalMissing,
+    ChangeConflict,
+    ChangeError,
+    NotPermitted,
+    RecordUnknown,
+    SettingsInvalid,
+    SourceError,
+    one_line,
+)
+from advisor.evidence import Gathered, MetricRequest, SettledCoverage
 from advisor.gathering import Progress, Sources, gather
 from advisor.incident import Incident, open_incident
-from advisor.playbook import Playbook, parse_playbook
+from advisor.lifecycle import State
+from advisor.playbook import Playbook, VerificationPlan, parse_playbook
 from advisor.proposal import Draft, Proposal, RepositoryName, build_proposal
 from advisor.redaction import redact, redact_value
 from advisor.settings import Repository, Service, Settings, read_secret
-from advisor.values import ActionType, digest, format_instant
+from advisor.values import digest, format_instant
 
 if TYPE_CHECKING:
     from advisor.adapters.git_repository import GitRepository
     from advisor.adapters.prometheus import PrometheusMetrics
-    from advisor.change import Change
+    from advisor.audit import AuditEntry
+    from advisor.rollback import RollbackPlan
     from advisor.store import Store
     from advisor.verification import Verification
 
@@ -269,7 +281,9 @@ class Workflow:
             progress("proposal", "done")
         report = _report(incident, coverage, assessment, proposals, warnings, time.monotonic() - began)
         if keep:
-            self.store.save_investigation(report, proposals)
+            self.store.save_investigation(report, now)
+            for proposal in proposals:
+                self.store.save_proposal(proposal)
             self._keep_tape(incident.id)
         return Investigation(report, incident, coverage, gathered, assessment, proposals)
 
@@ -310,9 +324,332 @@ class Workflow:
 
     def _keep_tape(self, incident_id: str) -> None:
         """Write the recording beside the store; losing it costs the export, not the incident."""
-        folder = self.state_directory / "tapes"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _write_whole(folder / f"{incident_id}.jsonl", self.tape.to_lines())
+        path = self._tape_path(incident_id)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _write_whole(path, self.tape.to_lines())
+
+    def _tape_path(self, incident_id: str) -> Path:
+        return self.state_directory / "tapes" / f"{incident_id}.jsonl"
+
+    def incidents(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the newest incidents first, each with its diagnosis and the states of its proposals."""
+        states: dict[str, list[str]] = {}
+        for stored in self.store.list_proposals():
+            states.setdefault(stored.proposal.incident_id, []).append(stored.state.value)
+        out = []
+        for line in self.store.list_incidents(limit):
+            report = self.store.incident(line.id)
+            out.append(
+                {
+                    "id": line.id,
+                    "service": line.service,
+                    "created_at": format_instant(line.recorded_at),
+                    "outcome": line.outcome,
+                    "kind": report["diagnosis"]["kind"],
+                    "summary": report["diagnosis"]["summary"],
+                    "proposals": states.get(line.id, []),
+                }
+            )
+        return out
+
+    def incident(self, incident_id: str) -> dict[str, Any]:
+        """Return the report of an incident, by its id or the beginning of it."""
+        return self.store.incident(incident_id)
+
+    # --- decide and change ---------------------------------------------------------------------------------------------
+
+    def proposals(self) -> list[tuple[Proposal, str]]:
+        """Return the proposals with their states, newest first."""
+        return [(stored.proposal, stored.state.value) for stored in self.store.list_proposals()]
+
+    def proposal(self, proposal_id: str) -> tuple[Proposal, str]:
+        """Return a proposal by its id or the beginning of it, with its state."""
+        proposal = self.store.proposal(proposal_id)
+        return proposal, self.store.state_of(proposal.id).value
+
+    def approve(
+        self, proposal_id: str, person: str, comment: str = "", shown_digest: str | None = None, rollback_on_failure: bool = False
+    ) -> Approved:
+        """Record a person's yes, and deliver the change once enough people have said it.
+
+        Raises:
+            NotPermitted: This person may not, it was answered, it ran out, or the rules changed; nothing changed.
+            ChangeConflict: The branch moved on; nothing was written, a fresh investigation proposes anew.
+            ChangeError: As `change.deliver` says.
+        """
+        from advisor.approval import Choice, people_needed
+
+        proposal = self.store.proposal(proposal_id)
+        if self.store.state_of(proposal.id) in (State.GRANTED, State.DELIVERING, State.UNCERTAIN):
+            return self._resume(proposal)
+        self._check_base(proposal)
+        answer = Answer(
+            choice=Choice.APPROVE, digest=shown_digest or proposal.digest, person=person, comment=redact(comment), rollback_on_failure=rollback_on_failure
+        )
+        approval = self._decide(proposal, answer)
+        needed = people_needed(proposal, self.settings.approval)
+        state = self.store.record_answer(approval, needed)
+        people = tuple(a.person for a in self.store.answers(proposal.id) if isinstance(a, Approval))
+        change = self._deliver(proposal) if state is State.GRANTED else None
+        return Approved(proposal, people, needed, change)
+
+    def deny(self, proposal_id: str, person: str, reason: str) -> Denial:
+        """Record a person's no; it is final."""
+        from advisor.approval import Choice
+
+        proposal = self.store.proposal(proposal_id)
+        denial = self._decide(proposal, Answer(choice=Choice.DENY, digest=proposal.digest, person=person, comment=redact(reason)))
+        if not isinstance(denial, Denial):  # decide answers in kind; this is for the type checker and for -O
+            raise ApprovalMissing(f"proposal {proposal.id}: no denial was recorded")
+        self.store.record_answer(denial)
+        return denial
+
+    def _check_base(self, proposal: Proposal) -> None:
+        """Refuse an answer to what can no longer be delivered, before anybody is asked for more of them."""
+        if not proposal.changes_something or self.store.state_of(proposal.id) is not State.PROPOSED:
+            return
+        head = self.repository(proposal.repository.name).head()
+        if head != proposal.base:
+            reason = f"{proposal.branch} moved from {proposal.base[:12]} to {head[:12]}"
+            self.store.supersede(proposal.id, reason, self.clock())
+            raise ChangeConflict(
+                f"proposal {proposal.id}: {reason} since it was made; nothing was written,"
+                f" `advisor investigate {proposal.service}` proposes anew"
+            )
+
+    def _decide(self, proposal: Proposal, answer: Answer) -> Approval | Denial:
+        now = self.clock()
+        answers = self.store.answers(proposal.id)
+        try:
+            return decide(proposal, answer, self.settings.approval, self.settings.policy_version, answers, now, self.signing_key)
+        except NotPermitted as refusal:
+            if isinstance(refusal, ApprovalExpired) and self.store.state_of(proposal.id) is State.PROPOSED and now >= proposal.expires_at:
+                self.store.record_answer(expire(proposal, answers, now))
+            details = {"asked": answer.choice.value, "refused": type(refusal).__name__}
+            self.store.record_note(now, one_line(answer.person, 120) or "(nobody)", "proposal.refused", proposal.id, details)
+            raise
+
+    def _deliver(self, proposal: Proposal) -> Change:
+        granted = self._grant(proposal)
+        try:
+            return deliver(self.repository(proposal.repository.name), self.store, proposal, granted, self.clock())
+        except ChangeConflict as conflict:
+            self.store.supersede(proposal.id, str(conflict), self.clock())
+            raise
+
+    def _grant(self, proposal: Proposal) -> Grant:
+        answers = self.store.answers(proposal.id)
+        return grant(proposal, answers, self.settings.approval, self.settings.policy_version, self.clock(), self.signing_key)
+
+    def _resume(self, proposal: Proposal) -> Approved:
+        """Carry on a delivery that was granted but has no recorded outcome, such as after a crash."""
+        people = tuple(a.person for a in self.store.answers(proposal.id) if isinstance(a, Approval))
+        begun = self.store.change_of(proposal.id)
+        if begun is None:
+            return Approved(proposal, people, len(people), self._deliver(proposal))
+        try:
+            granted = self._grant(proposal)
+        except NotPermitted:
+            granted = None
+        change = reconcile(self.repository(proposal.repository.name), self.store, proposal, begun, granted, self.clock())
+        return Approved(proposal, people, len(people), change)
+
+    def changes(self) -> list[tuple[Change, str]]:
+        """Return the changes with their states, newest first."""
+        return [(stored.change, stored.state.value) for stored in self.store.list_changes()]
+
+    def change(self, change_id: str) -> Change:
+        """Return a change by its id or the beginning of it."""
+        return self.store.change(change_id)
+
+    # --- verify and roll back ------------------------------------------------------------------------------------------
+
+    def verify(self, change_id: str, window_seconds: int | None = None, progress: Progress | None = None) -> Verification:
+        """Return whether the incident's own signal recovered after a change; the verdict is recorded.
+
+        A failed verification rolls the change back where every approver allowed exactly that.
+        """
+        from advisor.verification import CheckSamples, Verdict, judge
+
+        change = self.store.change(change_id)
+        proposal = self.store.proposal(change.proposal_id)
+        plan = proposal.verification
+        if window_seconds is not None:
+            plan = VerificationPlan.model_validate({**plan.model_dump(), "window_seconds": window_seconds})
+        now = self.clock()
+        self.store.begin_verification(change.id, now)
+        source = bundles.RecordedMetrics(self.tape, None if self.replay else self.prometheus())
+        end = min(now, change.at + timedelta(seconds=plan.settle_seconds + plan.window_seconds))
+        step = max(1.0, min(60.0, round(plan.window_seconds / 60)))
+        samples: dict[str, CheckSamples] = {}
+        for check in plan.checks:
+            if progress:
+                progress(check.name, "reading")
+            try:
+                before = source.query_range(
+                    MetricRequest(query=check.query, start=change.at - timedelta(seconds=plan.window_seconds), end=change.at, step_seconds=step)
+                )
+                after = source.query_range(MetricRequest(query=check.query, start=change.at, end=max(end, change.at), step_seconds=step))
+                samples[check.name] = CheckSamples(before=before.series, after=after.series)
+            except SourceError as error:
+                samples[check.name] = CheckSamples(error=str(error))
+            if progress:
+                progress(check.name, "done")
+        verification = judge(plan, samples, change.at, now, change.id)
+        self.store.record_verification(verification)
+        if not self.replay:
+            self._add_to_tape(change.incident_id)
+        if verification.verdict is Verdict.FAILED and proposal.rolls_back is None:
+            self._roll_back_if_allowed(change, proposal)
+        return verification
+
+    def _roll_back_if_allowed(self, change: Change, proposal: Proposal) -> None:
+        approvals = [a for a in self.store.answers(proposal.id) if isinstance(a, Approval)]
+        if approvals and all(a.rollback_on_failure for a in approvals):
+            self.roll_back(change.id, approvals[-1].person, "verification failed; allowed when approving")
+
+    def _add_to_tape(self, incident_id: str) -> None:
+        path = self._tape_path(incident_id)
+        if path.exists():
+            recorded = bundles.Tape.from_lines(path.read_bytes(), str(path))
+            for exchange in self.tape.exchanges:
+                recorded.add(exchange)
+            _write_whole(path, recorded.to_lines())
+
+    def plan_rollback(self, change_id: str) -> RollbackPlan:
+        """Return exactly what taking a change back would write now."""
+        from advisor.rollback import plan_rollback
+
+        change = self.store.change(change_id)
+        repository = self.repository(change.repository.name)
+        proposal = self.store.proposal(change.proposal_id)
+        return plan_rollback(
+            repository,
+            change,
+            repository.head(),
+            proposal_id=_fresh_id("pro"),
+            nonce=secrets.token_hex(16),
+            evidence_digest=proposal.evidence_digest,
+            policy_version=self.settings.policy_version,
+            now=self.clock(),
+            verification=proposal.verification,
+            redact=redact,
+        )
+
+    def roll_back(self, change_id: str, person: str, comment: str = "", plan: RollbackPlan | None = None) -> Change:
+        """Take a change back as a commit of its own; the person asking is the approver of exactly these bytes.
+
+        Args:
+            change_id: Of the change, or the beginning of it.
+            person: Who asks; must be an approver.
+            comment: Why.
+            plan: What was shown; made anew by default.
+        """
+        from advisor.rollback import roll_back
+
+        change = self.store.change(change_id)
+        plan = plan or self.plan_rollback(change.id)
+        return roll_back(
+            self.repository(change.repository.name),
+            self.store,
+            change,
+            plan,
+            person=person,
+            rules=self.settings.approval,
+            policy_version=self.settings.policy_version,
+            now=self.clock(),
+            key=self.signing_key,
+            comment=redact(comment),
+        )
+
+    # --- bundles -------------------------------------------------------------------------------------------------------
+
+    def export(self, incident_id: str, path: Path | None = None) -> Path:
+        """Write the bundle of an incident and return where.
+
+        Raises:
+            RecordUnknown: No such incident, or its recording is gone.
+            SettingsInvalid: The file cannot be written.
+        """
+        report = self.store.incident(incident_id)
+        incident = report["incident"]
+        recording = self._tape_path(incident["id"])
+        if not recording.exists():
+            raise RecordUnknown(f"incident {incident['id']}: its recording {recording} is gone; it cannot be exported")
+        tape = bundles.Tape.from_lines(recording.read_bytes(), str(recording))
+        service = self.settings.service(incident["service"])
+        repositories: dict[str, dict[str, bytes]] = {}
+        heads: dict[str, str] = {}
+        if service.configuration is not None:
+            name = service.configuration.repository
+            answers = [e.answer for e in tape.exchanges if e.source == "changes" and e.answer is not None]
+            if answers:
+                heads[name] = str(answers[0]["head"])
+                repositories[name] = self._cut_history(name, len(answers[0]["commits"]))
+        manifest = {
+            "service": incident["service"],
+            "settings": self._portable_settings(incident["service"]),
+            "incident": {"noticed_at": incident["noticed_at"], "until": incident["until"], "question": incident["question"]},
+            "clock": self._recorded_clock(incident["id"], incident["created_at"]),
+            "heads": heads,
+        }
+        target = path or Path(f"{incident['service']}-{incident['id']}.bundle.zip")
+        _write_whole(target.absolute(), bundles.Bundle(manifest, tape, report, repositories).to_bytes())
+        return target
+
+    def _cut_history(self, name: str, commits: int) -> dict[str, bytes]:
+        with tempfile.TemporaryDirectory(prefix="advisor-export-") as folder:
+            copy = Path(folder) / "copy.git"
+            # Beyond the window: our own later commits, and one parent for the oldest to be compared with.
+            self.repository(name).export_shallow(copy, commits + 50)
+            files = [p for p in sorted(copy.rglob("*")) if p.is_file() and not p.is_symlink() and p.relative_to(copy).parts[0] != "hooks"]
+            return {str(p.relative_to(copy)): p.read_bytes() for p in files}
+
+    def _portable_settings(self, service: str) -> dict[str, Any]:
+        """Return what a replay needs of the settings; addresses and secrets of this machine stay here."""
+        s = self.settings
+        one = s.service(service).model_dump(mode="json", exclude_none=True)
+        return {
+            "services": {service: one},
+            "approval": s.approval.model_dump(mode="json"),
+            "verification": s.verification.model_dump(mode="json"),
+            "limits": s.limits.model_dump(mode="json"),
+            "prometheus": bool(s.prometheus),
+            "branches": {name: r.branch for name, r in s.repositories.items()},
+        }
+
+    def _recorded_clock(self, incident_id: str, created_at: str) -> dict[str, str]:
+        clock = {"investigate": created_at}
+        for stored in reversed(self.store.list_changes(incident_id)):
+            step = "approve" if stored.change.rolls_back is None else "rollback"
+            if step not in clock:
+                clock[step] = format_instant(stored.change.at)
+                looked = [v for v in self.store.verifications(stored.change.id) if v.verdict.value in ("passed", "failed")]
+                if looked and step == "approve":
+                    clock["verify"] = format_instant(looked[-1].at)
+        return clock
+
+    def audit_verify(self) -> int:
+        """Return how many entries the audit has, all of them whole.
+
+        Raises:
+            AuditBroken: It names the first entry that does not verify.
+        """
+        return self.store.verify_audit()
+
+    def audit_entries(self, limit: int = 50) -> list[AuditEntry]:
+        """Return the newest audit entries, oldest of them first."""
+        return list(self.store.audit_entries())[-limit:]
+
+
+@dataclass(frozen=True)
+class Approved:
+    """What an approval led to: the change, or None while another person is needed."""
+
+    proposal: Proposal
+    people: tuple[str, ...]
+    needed: int
+    change: Change | None
 
 
 class _Redacted:

@@ -356,7 +356,7 @@ def _moved(c: Candidate, picture: Picture) -> None:
         return
     if growth is None:
         return
-    name = middle.names[0] if middle.role not in ("heap_max", "memory_limit") else middle.names[0]
+    name = middle.names[0]
     if knob is not None and knob.effect is Effect.LIMIT:
         if middle.role.endswith(("_max", "limit")):
             direction = _direction(c.change) if c.change else None

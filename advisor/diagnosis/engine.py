@@ -141,11 +141,12 @@ def _cite(notebook: Notebook, picture: Picture, c: Candidate) -> None:
         number = notebook.metric(picture.signals, c.middle, describe_signal(picture.signals, c.middle))
         value = next((t.value for t in c.terms if t.name in ("metric in the middle", "dependency latency")), 0.0)
         (c.cites_for if value >= 0 else c.cites_against).append(number)
-    if c.kind is CauseKind.LOAD and (number := notebook.find("metric:requests")):
+    requests = notebook.find("metric:requests")
+    if c.kind is CauseKind.LOAD and requests:
         value = sum(t.value for t in c.terms if t.name == "traffic")
-        (c.cites_for if value > 0 else c.cites_against).append(number)
-    if any(t.name.startswith("explained by traffic") for t in c.terms) and (number := notebook.find("metric:requests")):
-        c.cites_against.append(number)
+        (c.cites_for if value > 0 else c.cites_against).append(requests)
+    if any(t.name.startswith("explained by traffic") for t in c.terms) and requests:
+        c.cites_against.append(requests)
     vital = notebook.find(f"metric:{_vital_role(picture)}")
     if vital and c.kind is not CauseKind.UNKNOWN:
         timing = next((t.value for t in c.terms if t.name in ("timing", "level")), 0.0)

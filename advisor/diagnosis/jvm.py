@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from pydantic import Field
+
 from advisor.evidence import ConfigValue
 from advisor.values import Record, format_bytes
 
@@ -36,7 +38,7 @@ class Memory(Record):
     direct_max: float | None = None
     stack: float = THREAD_STACK_DEFAULT
     container_limit: float | None = None
-    where: dict[str, tuple[str, str]] = {}
+    where: dict[str, tuple[str, str]] = Field(default={})
 
     def total(self, threads: int) -> float | None:
         """Return what the process may come to use with so many threads; None without a heap ceiling."""

@@ -54,7 +54,7 @@ class Knob(Record):
     excluded: tuple[str, ...] = Field(default=(), alias="not")
     effect: Effect
     moves: dict[str, float]
-    raises: dict[str, float] = {}
+    raises: dict[str, float] = Field(default={})
     via: tuple[str, ...] = ()
     hidden: bool = False
     says: str

@@ -360,7 +360,7 @@ def _find_onset(picture: Picture) -> None:
         picture.onset = Onset(trouble, float(times[0]), trouble, True, "life")
         return
     last = lives[-1]
-    end = int(min(last.last, np.searchsorted(times, trouble)))
+    end = min(last.last, int(np.searchsorted(times, trouble)))
     lives[-1] = Life(last.first, max(end, last.first + 3))
     if _squeeze(picture, lives, trouble):
         return
@@ -368,8 +368,7 @@ def _find_onset(picture: Picture) -> None:
     while sick > 0 and _alike(picture, lives[sick - 1], lives[sick]):
         sick -= 1
     life = lives[sick]
-    before = [_settled(picture, one) for one in lives[:sick]]
-    before = [b for b in before if b is not None]
+    before = [level for one in lives[:sick] if (level := _settled(picture, one)) is not None]
     t, f = times[life.first : life.last + 1], picture.floor[life.first : life.last + 1]
     line = trend(t, f)
     picture.slope_per_second = max(0.0, line.slope) if line else 0.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from advisor.evidence.signals import Array, Life
+from advisor.evidence.signals import Array, Life, Positions
 
 LIFE_POINTS_MIN = 5  # fewer samples than this say nothing about a slope
 
@@ -96,13 +96,13 @@ def floor_of(values: Array, lives: tuple[Life, ...]) -> Array:
     return out
 
 
-def _lows_after_deep_drops(values: Array) -> Array:
+def _lows_after_deep_drops(values: Array) -> Positions:
     """Return the positions of the lows right behind drops of more than a third of the life's whole range."""
     if values.size < 8:
-        return np.array([], dtype=int)
+        return np.array([], dtype=np.intp)
     spread = float(np.quantile(values, 0.98) - np.quantile(values, 0.02))
     if spread <= 0:
-        return np.array([], dtype=int)
+        return np.array([], dtype=np.intp)
     reach = 3  # samples that a full collection may take to show whole
     fall = values[:-reach] - np.lib.stride_tricks.sliding_window_view(values[1:], reach).min(axis=1)
     deep = np.flatnonzero(fall > 0.35 * spread)
@@ -113,7 +113,7 @@ def _lows_after_deep_drops(values: Array) -> Array:
             lows.append(low)
         elif values[low] < values[lows[-1]]:
             lows[-1] = low
-    return np.array(lows, dtype=int)
+    return np.array(lows, dtype=np.intp)
 
 
 def trend(times: Array, values: Array, points_max: int = 160) -> Trend | None:
@@ -172,7 +172,7 @@ def bend(times: Array, values: Array) -> tuple[float, float] | None:
 def _residual(design: Array, v: Array) -> tuple[Array, float]:
     coefficients, *_ = np.linalg.lstsq(design, v, rcond=None)
     error = v - design @ coefficients
-    return coefficients, float(error @ error)
+    return np.asarray(coefficients, dtype=np.float64), float(error @ error)
 
 
 def level_before(times: Array, values: Array, at: float, span_seconds: float) -> float | None:

@@ -18,7 +18,7 @@ _BYTES_ROLES = ("heap", "metaspace", "direct", "rss", "memory")
 
 
 class Notebook:
-    """Collects evidence and hands out ids in order: M1, M2, … C1, … L1, …"""
+    """Collects evidence and hands out ids in order: M1, M2, then C1, then L1."""
 
     def __init__(self, gathered: Gathered) -> None:
         """Start empty."""

@@ -8,6 +8,7 @@ Pure. Called by the diagnosis and by what draws charts.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from advisor.evidence import Series
 
 Array = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.intp]
 
 # Labels that tell replicas apart rather than kinds of thing.
 _REPLICA_LABELS = ("pod", "instance", "pod_name", "kubernetes_pod_name", "host", "hostname", "service_instance_id")
@@ -188,7 +190,7 @@ def build_signals(series: Iterable[Series], step: float, log_restarts: Iterable[
     first = min(s.times[0] for s in usable)
     last = max(s.times[-1] for s in usable)
     size = round((last - first) / step) + 1
-    signals = Signals(times=first + np.arange(size) * step, step=step)
+    signals = Signals(times=np.asarray(first + np.arange(size) * step, dtype=np.float64), step=step)
     on_grid = {id(s): _on_grid(s, first, step, size) for s in usable}
     replica = _story_replica(usable, on_grid)
     by_role: dict[str, list[Series]] = defaultdict(list)
@@ -246,7 +248,7 @@ def _total(arrays: list[Array]) -> Array:
     stack = np.vstack(arrays)
     total = np.nansum(stack, axis=0)
     total[np.all(np.isnan(stack), axis=0)] = np.nan
-    return total
+    return np.asarray(total, dtype=np.float64)
 
 
 def _largest(arrays: list[Array]) -> Array:
@@ -411,9 +413,9 @@ def _first_start(signals: Signals, by_role: dict[str, list[Series]], on_grid: di
     """Return when the first process of the window began; None where no plausible start time or uptime is exported."""
     begin = float(signals.times[0])
     for s in by_role["start_time"]:
-        known = on_grid[id(s)][np.isfinite(on_grid[id(s)])]
-        if known.size and begin - 86400 * 400 < known[0] <= begin + signals.step:
-            return float(known[0])
+        starts = on_grid[id(s)][np.isfinite(on_grid[id(s)])]
+        if starts.size and begin - 86400 * 400 < starts[0] <= begin + signals.step:
+            return float(starts[0])
     for s in by_role["uptime"]:
         values = on_grid[id(s)]
         known = np.flatnonzero(np.isfinite(values))
@@ -428,7 +430,7 @@ def _changes(values: Array, times: Array) -> list[float]:
     return [float(times[i]) for i in known[1:][np.abs(np.diff(values[known])) > 1.0]]
 
 
-def _drops(values: Array) -> Array:
+def _drops(values: Array) -> Positions:
     known = np.flatnonzero(np.isfinite(values))
     return np.asarray(known[1:][np.diff(values[known]) < 0])
 
@@ -439,7 +441,7 @@ def _common_resets(signals: Signals, by_role: dict[str, list[Series]], on_grid: 
         return []
     votes = np.zeros(signals.times.size)
     for s in counters:
-        votes[_drops(on_grid[id(s)]).astype(int)] += 1
+        votes[_drops(on_grid[id(s)])] += 1
     return [float(signals.times[i]) for i in np.flatnonzero(votes >= max(1, len(counters) // 3))]
 
 
@@ -456,4 +458,4 @@ def _lives(signals: Signals) -> tuple[Life, ...]:
         return ()
     edges = sorted({int(np.searchsorted(signals.times, t - signals.step / 2)) for t in signals.restarts})
     bounds = [0, *[e for e in edges if 0 < e < signals.times.size], signals.times.size]
-    return tuple(Life(a, b - 1) for a, b in zip(bounds, bounds[1:], strict=False) if b > a)
+    return tuple(Life(a, b - 1) for a, b in itertools.pairwise(bounds) if b > a)
