@@ -147,8 +147,7 @@ class Run:
         """Roll out the head of the remote: pull, stop the JVM, start it anew. Returns when it took effect."""
         self.service.stop()
         self.repository.pull()
-        self.service.start()
-        return stamp(time.time())
+        return stamp(self.service.start())
 
     def wait_until_it_came_about(self, seconds: float) -> None:
         """Wait for the OutOfMemoryError that is meant, and for a restart after it, but not for ever."""

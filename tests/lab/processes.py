@@ -218,17 +218,19 @@ class Checkout:
             str(logs / "checkout.log"),
         ]
 
-    def start(self) -> None:
-        """Start the JVM and its supervision, and wait until it serves metrics."""
+    def start(self) -> float:
+        """Start the JVM and its supervision, wait until it serves metrics, and return when it was started."""
         with self._lock:
             self._stopping.clear()
             self._launch()
+            launched_at = self.starts[-1]
             if self._watcher is None:
                 self._watcher = threading.Thread(
                     target=self._supervise, name=f"supervise-{self.incident.name}", daemon=True
                 )
                 self._watcher.start()
-        wait_for(f"http://127.0.0.1:{self.metrics_port}/metrics", 30, self.incident.job)
+        wait_for(f"http://127.0.0.1:{self.metrics_port}/metrics", 60, self.incident.job)
+        return launched_at
 
     def _launch(self) -> None:
         logs = self.folder / "logs"
