@@ -302,6 +302,7 @@ class GitRepository:
         self._store = self._directory / "repository.git"
         self._timeout_seconds = timeout_seconds
         self._ssh_key_file = ssh_key_file
+        self._seen: set[tuple[str, str]] = set()  # objects that our copy has; it never drops one by itself
         self._git = GitRunner(self._store, timeout_seconds, ssh_key_file)
         self._changes_read: dict[tuple[str, str, str], tuple[tuple[KeyChange, ...], str | None]] = {}
 
@@ -420,7 +421,7 @@ class GitRepository:
             found = self._log(
                 ["-n", "100", "--end-of-options", f"^{since_commit}", until_commit, "--", *paths] if paths else []
             )
-            return [CommitLine(commit.id, commit.subject, commit.author) for commit in found]
+            return [CommitLine(c.id, one_line(c.subject, 200), one_line(c.author, 200)) for c in found]
 
     def show_history(self, limit: int = 20) -> str:
         """Return the newest commits of our copy as people read them, one a line: id, time, author, subject.
@@ -588,8 +589,9 @@ class GitRepository:
         Raises:
             ChangeConflict: The branch is elsewhere; nothing was written.
             ChangeRefused: The remote said no (hook, permission, protection); nothing was written.
-            ChangeError: The remote could not be reached and has not got it; `retriable`, the same call is
-            safe. ChangeUncertain: The connection broke off and the remote cannot be asked.
+            ChangeError: The remote was not reached, or has not got it; `retriable`, the same call is safe (a remote
+                still at work on a push that broke off may yet finish it: the same commit, so the same outcome).
+            ChangeUncertain: The connection broke off and the remote cannot be asked.
         """
         try:
             parent = self.parent_of(commit)
@@ -619,7 +621,7 @@ class GitRepository:
                 return current == commit
             self._synchronise()
             head = self._local_head()
-            if head is None or self._git.outcome("cat-file", "-e", f"{commit}^{{commit}}").code != 0:
+            if head is None or not self._has(commit, "commit"):
                 return False
             return self._is_ancestor(commit, head)
         except GitFailed as error:
@@ -824,6 +826,7 @@ class GitRepository:
 
     def _clone_anew(self, lock: int, cause: GitFailed) -> str:
         """Replace a damaged copy and return a warning that says so."""
+        self._seen.clear()
         aside = Path(tempfile.mkdtemp(prefix="partial-", dir=self._directory)) / "damaged.git"
         self._store.rename(aside)
         try:
@@ -921,13 +924,18 @@ class GitRepository:
     def _require(self, object_id: str, kind: str = "commit") -> None:
         """Make sure that our copy has an object, if the remote can give it."""
         _check_id(object_id)
+        if (object_id, kind) in self._seen and self._store.is_dir():
+            return
         self._ensure_copy()
         with self._explained(f"looking for {object_id[:12]}"):
-            if self._git.outcome("cat-file", "-e", f"{object_id}^{{{kind}}}").code == 0:
-                return
-            self._synchronise()
-            if self._git.outcome("cat-file", "-e", f"{object_id}^{{{kind}}}").code != 0:
-                raise SourceRefused(f"repository {self.name}: {object_id[:12]} is no {kind} of {self.shown_url}")
+            if not self._has(object_id, kind):
+                self._synchronise()
+                if not self._has(object_id, kind):
+                    raise SourceRefused(f"repository {self.name}: {object_id[:12]} is no {kind} of {self.shown_url}")
+            self._seen.add((object_id, kind))
+
+    def _has(self, object_id: str, kind: str) -> bool:
+        return self._git.outcome("cat-file", "-e", f"{object_id}^{{{kind}}}").code == 0
 
     def _log(self, arguments: Sequence[str]) -> list[_Commit]:
         if not arguments:
@@ -1161,8 +1169,10 @@ class GitRepository:
         if rejected is not None and (not asked or current == base):
             raise ChangeRefused(f"push to {where} was refused, nothing was written: {_refusal(rejected[1], said)}")
         if not asked:
-            if error.kind is Failure.NOT_INSTALLED:
-                raise ChangeRefused(f"push to {where} was not started: {said}")
+            if _NEVER_CONNECTED.search(error.words) and not _BROKE_OFF.search(error.words):
+                failure = ChangeError(f"push of {commit[:12]} to {where} was not begun, nothing was written: {said}")
+                failure.retriable = True
+                raise failure
             raise ChangeUncertain(
                 f"{broke_off} and the remote cannot be asked whether it has it; look whether {commit[:12]}"
                 f" is on {self.branch} before anything else"
@@ -1189,6 +1199,14 @@ _NEVER_SENT = frozenset(
         Failure.NOT_INSTALLED,
     )
 )
+
+
+_NEVER_CONNECTED = re.compile(
+    r"could not resolve host|name or service not known|failure in name resolution|ssh: connect to host"
+    r"|failed to connect|couldn't connect|network is unreachable|no route to host",
+    re.IGNORECASE,
+)
+_BROKE_OFF = re.compile(r"hung up|disconnect|early eof|reset by|broken pipe", re.IGNORECASE)
 
 
 class _Collision(Exception):

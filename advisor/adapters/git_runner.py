@@ -32,7 +32,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -570,12 +570,16 @@ def _close(stream: IO[bytes]) -> None:
 
 
 class BlobReader:
-    """Reads many blobs through one ``cat-file --batch``; sizes come first, so a huge blob is never loaded."""
+    """Reads many blobs through one ``cat-file --batch``; sizes come first, so a huge blob is never loaded.
 
-    def __init__(self, sizes: GitProcess, contents: GitProcess) -> None:
-        """Take one process that tells sizes and one that gives contents."""
-        self._sizes = sizes
-        self._contents = contents
+    One more process tells the sizes. Both start with the first question: often there is none.
+    """
+
+    def __init__(self, runner: GitRunner, open_processes: ExitStack) -> None:
+        """Remember how to start the two processes, and what ends them."""
+        self._runner = runner
+        self._open = open_processes
+        self._processes: dict[str, GitProcess] = {}
         self._known: dict[str, int] = {}
 
     def size(self, blob: str) -> int:
@@ -585,8 +589,7 @@ class BlobReader:
             GitFailed: It is missing, or not a blob.
         """
         if blob not in self._known:
-            self._sizes.write(f"{blob}\n".encode("ascii"))
-            self._known[blob] = self._header(self._sizes, blob)
+            self._known[blob] = self._ask("--batch-check", blob)[1]
         return self._known[blob]
 
     def read(self, blob: str, bytes_max: int = BLOB_BYTES_MAX) -> bytes:
@@ -598,23 +601,23 @@ class BlobReader:
         size = self.size(blob)
         if size > bytes_max:
             raise GitFailed(Failure.TOO_LARGE, f"object {blob} has {size} bytes, the limit is {bytes_max}")
-        self._contents.write(f"{blob}\n".encode("ascii"))
-        self._header(self._contents, blob)
-        return self._contents.read_exactly(size + 1)[:-1]
+        process, _ = self._ask("--batch", blob)
+        return process.read_exactly(size + 1)[:-1]
 
-    @staticmethod
-    def _header(process: GitProcess, blob: str) -> int:
+    def _ask(self, option: str, blob: str) -> tuple[GitProcess, int]:
+        process = self._processes.get(option)
+        if process is None:
+            started = self._runner.start("cat-file", option, stdin=None)
+            process = self._processes[option] = self._open.enter_context(started)
+        process.write(f"{blob}\n".encode("ascii"))
         words = process.read_line().decode("utf-8", "replace").split(" ")
         if len(words) != 3 or words[1] != "blob":
             raise GitFailed(Failure.CORRUPT, f"object {blob} is {words[-1]}, a file's content was expected")
-        return int(words[2])
+        return process, int(words[2])
 
 
 @contextmanager
 def blob_reader(runner: GitRunner) -> Iterator[BlobReader]:
-    """Open a reader of blobs; both processes end with the block."""
-    with (
-        runner.start("cat-file", "--batch-check", stdin=None) as sizes,
-        runner.start("cat-file", "--batch", stdin=None) as contents,
-    ):
-        yield BlobReader(sizes, contents)
+    """Open a reader of blobs; its processes end with the block."""
+    with ExitStack() as open_processes:
+        yield BlobReader(runner, open_processes)
