@@ -11,16 +11,23 @@ from advisor.terminal import safe
 _MARK = re.compile(r"⟨(?:U\+[0-9A-F]{4,6}|0x[0-9A-F]{2})⟩")
 
 
-def diff_lines(diff: str) -> Text:
-    """Return a diff line by line: removed red, added green, headers dim; marks of odd characters stand out."""
+def diff_lines(diff: str, brief: bool = False) -> Text:
+    """Return a diff line by line: removed red, added green, headers dim; marks of odd characters stand out.
+
+    Args:
+        diff: As `render_diff` gives it.
+        brief: Leave out git's bookkeeping (object ids, the line naming both sides); never for somebody who is to approve.
+    """
     drawn = Text(no_wrap=False, overflow="fold")
     header = True
-    for number, line in enumerate(diff.rstrip("\n").split("\n")):
+    for line in diff.rstrip("\n").split("\n"):
         if line.startswith("diff --git "):
             header = True
         elif line.startswith("@@"):
             header = False
-        if number:
+        if brief and header and line.startswith(("diff --git ", "index ")):
+            continue
+        if drawn:
             drawn.append("\n")
         drawn.append_text(_coloured(line, header))
     return drawn

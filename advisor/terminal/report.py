@@ -6,29 +6,22 @@ left out where they are gone.
 
 from __future__ import annotations
 
-import math
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from advisor.terminal import make_console, safe, text
+from advisor.terminal import safe, text
 from advisor.terminal.diff import diff_lines
+from advisor.terminal.words import clock, heading, key_end, moment, percent, probability_bar, symptom_words, when, words
+from advisor.values import format_seconds
 
 if TYPE_CHECKING:
+    from advisor.evidence import Gathered
     from advisor.workflow import Investigation
-
-Progress = Callable[[str, str], None]
 
 HYPOTHESES_SHOWN = 5
 PROBABILITY_SHOWN_MIN = 0.005  # below half a percent a cause is only counted
@@ -44,60 +37,60 @@ _OUTCOME_STYLES = {"diagnosed": "red", "inconclusive": "yellow", "healthy": "gre
 _RISK_STYLES = {"low": "green", "medium": "yellow", "high": "red"}
 
 
-# --- while it runs -----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def following(quiet: bool = False) -> Iterator[Progress]:
-    """Show sources as they begin and end, on stderr; yields what the workflow calls.
-
-    Args:
-        quiet: Say nothing where stderr is not a terminal (a script that asked for JSON).
-    """
-    console = make_console(sys.stderr)
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield (lambda _s, _t: None) if quiet else _tell_plainly
-        return
-    board = _Board()
-    with Live(board, console=console, transient=True, refresh_per_second=12):
-        yield board.tell
-
-
-def _tell_plainly(source: str, state: str) -> None:
-    if state != "reading":
-        sys.stderr.write(f"{safe(source)}: {safe(state)}\n")
-
-
-class _Board:
-    """One line for each source, with a spinner until it ends."""
-
-    def __init__(self) -> None:
-        self._began: dict[str, float] = {}
-        self._ended: dict[str, tuple[str, float]] = {}
-        self._spinner = Spinner("dots", style="cyan")
-
-    def tell(self, source: str, state: str) -> None:
-        now = time.monotonic()
-        self._began.setdefault(source, now)
-        if state != "reading":
-            self._ended[source] = (state, now - self._began[source])
-
-    def __rich__(self) -> RenderableType:
-        grid = Table.grid(padding=(0, 1))
-        for source, began in self._began.items():
-            state, seconds = self._ended.get(source, ("reading", time.monotonic() - began))
-            mark, style = _MARKS.get(state, ("", "cyan"))
-            sign: RenderableType = Text(mark, style=style) if mark else self._spinner
-            grid.add_row(" ", sign, text(source), text(f"{state} {seconds:.1f} s", "dim"))
-        return grid
-
-
-# --- the whole ---------------------------------------------------------------------------------------------------------
-
-
 def print_investigation(console: Console, found: Investigation) -> None:
     """Print an investigation that was just made, with its chart."""
-    console.print(draw_report(console.width, found.report))
+    read = what_was_read(found.gathered)
+    console.print(draw_report(console.width, found.report, chart_of(found, console.width), read))
+
+
+def what_was_read(gathered: Gathered) -> dict[str, str]:
+    """Return in a few words what each source gave."""
+    read: dict[str, str] = {}
+    if gathered.metrics:
+        read["metrics"] = f"{len(gathered.metrics)} series each {format_seconds(gathered.step_seconds)}"
+    if gathered.changes is not None:
+        count = len(gathered.changes.commits)
+        read["changes"] = f"{count} commit{'' if count == 1 else 's'}"
+    if gathered.logs is not None:
+        read["logs"] = f"{gathered.logs.lines:,} lines"
+    return read
+
+
+def chart_of(found: Investigation, width: int) -> RenderableType | None:
+    """Return the chart of an investigation's resource in trouble; None where it was not measured."""
+    import numpy as np
+
+    from advisor.diagnosis.picture import WORDS, draw_picture
+    from advisor.terminal.chart import Curve, Mark, draw_chart
+
+    picture = draw_picture(found.incident, found.gathered)
+    if not picture.measured:
+        return None
+    cause = found.assessment.diagnosis.cause
+    change = None
+    if cause is not None and cause.at is not None:
+        label = " ".join(
+            w for w in ((cause.commit or "")[:8], cause.at.strftime("%H:%M:%S"), key_end(cause.key or "")) if w
+        )
+        change = Mark(cause.at.timestamp(), label)
+    errors = [Mark(t, symptom_words(symptom.value)) for symptom, times in picture.symptom_times.items() for t in times]
+    # A crash is read from where a process ended; where an error was logged just before, that is the same death.
+    told = 10 * picture.signals.step
+    crashes = [Mark(t, "crash") for t in picture.crashes if not any(0 <= t - e.at <= told for e in errors)]
+    curve = Curve(
+        title=WORDS.get(picture.resource, picture.resource),
+        times=picture.signals.times,
+        step=picture.signals.step,
+        used=picture.vital,
+        floor=picture.floor,
+        ceiling=picture.ceiling if picture.ceiling.size else np.full(picture.vital.shape, np.nan),
+        is_bytes=picture.resource != "threads",
+        change=change,
+        errors=(*errors, *crashes),
+        restarts=tuple(Mark(t) for t in picture.signals.restarts),
+        trouble_at=picture.trouble_at,
+    )
+    return draw_chart(curve, width)
 
 
 def print_report(console: Console, report: dict[str, Any]) -> None:
@@ -105,9 +98,18 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     console.print(draw_report(console.width, report))
 
 
-def draw_report(width: int, report: dict[str, Any], chart: RenderableType | None = None) -> RenderableType:
-    """Return everything that a report says, in the order in which it is needed."""
-    parts: list[RenderableType] = [draw_verdict(report), draw_coverage(report)]
+def draw_report(
+    width: int, report: dict[str, Any], chart: RenderableType | None = None, read: dict[str, str] | None = None
+) -> RenderableType:
+    """Return everything that a report says, in the order in which it is needed.
+
+    Args:
+        width: Columns.
+        report: The JSON document of an investigation.
+        chart: Drawn from the samples, where there are any.
+        read: What each source gave, in a few words, where that is known.
+    """
+    parts: list[RenderableType] = [draw_verdict(report), draw_coverage(report, read or {})]
     if chart is not None:
         parts += ["", chart]
     if report.get("hypotheses"):
@@ -140,28 +142,28 @@ def draw_verdict(report: dict[str, Any]) -> RenderableType:
     return Panel(summary, title=head, title_align="left", border_style=style, padding=(0, 1))
 
 
-def draw_coverage(report: dict[str, Any]) -> RenderableType:
+def draw_coverage(report: dict[str, Any], read: dict[str, str]) -> RenderableType:
     """Return what was read: one mark for each source, and the reason where one is missing."""
-    line = Text("  read ", style="dim")
+    line = Text(" ")
     reasons: list[Text] = []
     for entry in report.get("coverage", ()):
-        mark, style = _MARKS.get(str(entry.get("status")), ("?", "yellow"))
+        source, status = safe(entry.get("source", ""), 40), str(entry.get("status"))
+        mark, style = _MARKS.get(status, ("?", "yellow"))
         line.append(f" {mark} ", style=f"bold {style}")
-        line.append(safe(entry.get("source", ""), 40))
-        if entry.get("status") != "ok":
-            line.append(f" {safe(entry.get('status'), 20)}", style=style)
-        if entry.get("reason"):
-            reasons.append(
-                Text.assemble(
-                    ("       ", ""), (f"{safe(entry.get('source'), 40)}: ", style), (safe(entry["reason"], 400), "dim")
-                )
-            )
+        line.append(source)
+        told = safe(status, 20) if status != "ok" else read.get(source, "")
+        line.append(f" {told}" if told else "", style=style if status != "ok" else "dim")
         line.append("  ")
-    started, until = report["incident"].get("started_at"), report["incident"].get("until")
-    if started:
-        line.append(f"  since {moment(started)} UTC", style="dim")
-    if until:
-        line.append(f"  read until {clock(until)}", style="dim")
+        if entry.get("reason"):
+            reasons.append(Text.assemble("    ", (f"{source}: ", style), (safe(entry["reason"], 400), "dim")))
+    incident = report["incident"]
+    if incident.get("started_at") and report["diagnosis"].get("outcome") != "healthy":
+        began = Text.assemble(("    began ", "dim"), moment(incident["started_at"]), (" UTC", "dim"))
+        if incident.get("until"):
+            began.append(f", read until {when(incident['until'], incident['started_at'])}", style="dim")
+        if incident.get("symptoms"):
+            began.append(", " + ", ".join(symptom_words(s) for s in incident["symptoms"]), style="dim")
+        reasons.insert(0, began)
     return Group(line, *reasons)
 
 
@@ -180,12 +182,13 @@ def draw_causes(width: int, report: dict[str, Any]) -> RenderableType:
         table.add_column("against", no_wrap=False, max_width=12)
     for h in shown:
         what = Text.assemble((safe(h["summary"], 300), "bold" if h["rank"] == 1 else ""))
-        what.append(f"  {words(h['kind'])}", style="dim")
+        if h["kind"] != "unknown":  # its own text says it
+            what.append(f"  {words(h['kind'])}", style="dim")
         at = (h.get("cause") or {}).get("at")
         cells: list[RenderableType] = [text(h["rank"]), probability_bar(h["probability"], 10 if wide else 5), what]
         if wide:
             cells += [
-                text(clock(at) if at else "–", "dim"),
+                text(when(at, report["incident"].get("until")) if at else "–", "dim"),
                 text(", ".join(h.get("for", ())), "green"),
                 text(", ".join(h.get("against", ())), "red"),
             ]
@@ -197,12 +200,7 @@ def draw_causes(width: int, report: dict[str, Any]) -> RenderableType:
         table.add_row(
             "",
             "",
-            text(
-                f"and {rest} more, each below {percent(PROBABILITY_SHOWN_MIN)}"
-                if all(h["probability"] < PROBABILITY_SHOWN_MIN for h in hypotheses[len(shown) :])
-                else f"and {rest} more",
-                "dim",
-            ),
+            text(f"and {rest} more, less likely", "dim"),
         )
     return table
 
@@ -254,7 +252,7 @@ def draw_rejected(report: dict[str, Any]) -> RenderableType:
 
 
 def draw_proposal(proposal: dict[str, Any]) -> RenderableType:
-    """Return a proposal with its diff: what an approver is asked about."""
+    """Return a proposal with its diff, in brief; an approver is shown all of it (`approval`)."""
     action, risk = proposal["action"], str(proposal["risk"])
     head = Text.assemble(
         ("Proposal ", "bold"),
@@ -270,7 +268,7 @@ def draw_proposal(proposal: dict[str, Any]) -> RenderableType:
         head.append(" · rollback rehearsed")
     parts: list[RenderableType] = [head, Padding(text(proposal.get("summary", "")), (0, 0, 0, 2))]
     if proposal.get("diff"):
-        parts.append(Padding(diff_lines(proposal["diff"]), (0, 0, 0, 2)))
+        parts.append(Padding(diff_lines(proposal["diff"], brief=True), (0, 0, 0, 2)))
         parts.append(
             Padding(
                 text(
@@ -311,56 +309,3 @@ def draw_next(report: dict[str, Any]) -> RenderableType:
         )
     )
     return Group(*lines)
-
-
-# --- small parts -------------------------------------------------------------------------------------------------------
-
-
-def heading(words_: str) -> Text:
-    """Return a heading of a part of the report."""
-    return Text(words_, style="bold underline")
-
-
-def words(identifier: object) -> str:
-    """Return an identifier of ours as words: ``config_change`` reads "config change"."""
-    return safe(str(identifier or "").replace("_", " "), 60)
-
-
-def percent(probability: float) -> str:
-    """Return a probability as a person says it; never a certain 100% or 0% that was not meant."""
-    p = float(probability)
-    if not math.isfinite(p):
-        return "?"
-    if p > 0.99:
-        return ">99%" if p < 1 else "100%"
-    if 0 < p < 0.01:
-        return "<1%"
-    return f"{p * 100:.0f}%"
-
-
-def probability_bar(probability: float, columns: int) -> Text:
-    """Return a bar of eighths with the number behind it."""
-    share = min(1.0, max(0.0, float(probability)))
-    eighths = round(share * columns * 8)
-    bar = "█" * (eighths // 8) + ("▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else "")
-    style = "red" if share >= 0.5 else "yellow" if share >= 0.1 else "dim"
-    return Text.assemble((bar.ljust(columns, "·"), style), f" {percent(share):>4}")
-
-
-def moment(instant: str) -> str:
-    """Return an instant as date and time, UTC."""
-    at = _parsed(instant)
-    return at.strftime("%Y-%m-%d %H:%M:%S") if at else safe(instant, 40)
-
-
-def clock(instant: str) -> str:
-    """Return an instant as the time of day, UTC."""
-    at = _parsed(instant)
-    return at.strftime("%H:%M:%S") if at else safe(instant, 40)
-
-
-def _parsed(instant: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(instant))
-    except ValueError:
-        return None
