@@ -349,6 +349,9 @@ class Store:
         """
         with self._writing() as connection:
             row = self._row(connection, schema.proposals, change.proposal_id, "proposal")
+            begun = self._row(connection, schema.changes, change.id, "change")
+            if State(row.state) not in (State.DELIVERING, State.UNCERTAIN) or begun.proposal_id != row.id:
+                raise IllegalTransition(f"change {change.id}: no delivery of it is under way ({row.state})")
             if State(row.state) is State.UNCERTAIN and outcome is Outcome.UNCERTAIN:
                 return  # asked again, and again no answer
             self._step(connection, row, _OUTCOMES[outcome])
