@@ -175,7 +175,7 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
         c.add("timing", AFTER_ONSET, f"committed {format_seconds(committed - onset.at)} after the growth began")
         return
     delay = _natural_delay(c)
-    if onset.censored and committed <= onset.at + tolerance:
+    if onset.censored and effective <= onset.at + tolerance:
         before = max(0.0, onset.at - committed)
         c.add("timing", max(-1.5, min(0.3, 0.3 - math.log1p(before / 21600.0))), f"it began before the data does; committed {format_seconds(before)} before that")
         return

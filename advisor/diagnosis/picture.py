@@ -6,7 +6,7 @@ Pure. Takes what was gathered, concludes nothing about causes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -392,6 +392,7 @@ def _find_onset(picture: Picture) -> None:
         latest = _exceeds(t, f, float(t[0]), picture.baseline, top)
         censored = sick == 0 and life.first <= 3
         picture.onset = Onset(float(t[0]), float(t[0]) - tolerance, latest, censored, "life")
+    _allow_for_doubt(picture, lives[sick:])
     reference = picture.baseline
     if reference is None:
         known = f[np.isfinite(f)]
@@ -399,6 +400,26 @@ def _find_onset(picture: Picture) -> None:
         reference = float(np.median(early)) if early.size else None
     if reference and reference > 0:
         picture.growth = max(1.0, top / reference)
+
+
+def _allow_for_doubt(picture: Picture, lives: list[Life]) -> None:
+    """Move the moment of certainty: lives that climbed but ended well below the limit may have been healthy."""
+    onset = picture.onset
+    if onset is None or len(lives) < 2:
+        return
+    top = float(np.nanmax(picture.ceiling)) if np.isfinite(picture.ceiling).any() else float(np.nanmax(picture.vital))
+    reached = 0.0
+    for life in lives:
+        f = picture.floor[life.first : life.last + 1]
+        if life is not lives[-1] and np.isfinite(f).any() and float(np.nanmax(f)) < 0.8 * top:
+            reached = max(reached, float(np.nanmax(f)))
+            continue
+        above = np.flatnonzero(np.isfinite(f) & (f > 1.05 * reached)) if reached else np.array([], dtype=np.intp)
+        if above.size:
+            certain = float(picture.signals.times[life.first + int(above[0])])
+            if certain > onset.latest:
+                picture.onset = replace(onset, latest=certain)
+        return
 
 
 def _squeeze(picture: Picture, lives: list[Life], trouble: float) -> bool:
