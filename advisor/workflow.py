@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from advisor.verification import Verification
 
 SCHEMA = "advisor.investigation/v1"
-REQUIRED_SOURCES = ("metrics", "changes")
 KEY_FILE = "signing.key"
 
 Clock = Callable[[], datetime]
@@ -166,6 +165,21 @@ class Workflow:
                 found[playbook.name] = playbook
         return tuple(found[name] for name in sorted(found))
 
+    @property
+    def _required_sources(self) -> tuple[str, ...]:
+        """Return every source that some playbook requires: which one applies is known only after gathering."""
+        return tuple(sorted({source for playbook in self.playbooks for source in playbook.required_sources}))
+
+    def _allowed(self, assessment: Assessment) -> tuple[Assessment, list[str]]:
+        """Return the assessment with only those remedies that the playbook of its symptom allows, and what was left out."""
+        symptoms = {s.value for s in assessment.symptoms[:1]}
+        playbook = next((p for p in self.playbooks if symptoms & set(p.symptoms)), None)
+        if playbook is None:
+            return assessment, []
+        kept = tuple(r for r in assessment.remedies if r.action.type in playbook.allowed_actions)
+        left = [f"{r.summary}: playbook {playbook.name} does not allow {r.action.type.value}" for r in assessment.remedies if r not in kept]
+        return assessment.model_copy(update={"remedies": kept}), left
+
     def repository(self, name: str) -> GitRepository:
         """Return a configured repository by name."""
         from advisor.adapters.git_repository import GitRepository
@@ -270,13 +284,15 @@ class Workflow:
         if incident.noticed_at is not None and incident.noticed_at > incident.until:
             raise SettingsInvalid(f"--at {format_instant(incident.noticed_at)} is after --until {format_instant(incident.until)}")
         branch = self.settings.repositories[service.configuration.repository].branch if service.configuration else ""
-        coverage, gathered = gather(incident, service, branch, self.sources(service), self.settings.limits, REQUIRED_SOURCES, progress)
+        coverage, gathered = gather(incident, service, branch, self.sources(service), self.settings.limits, self._required_sources, progress)
         v = self.settings.verification
         window = VerificationWindow(settle_seconds=v.settle_seconds, window_seconds=v.window_seconds, samples_min=v.samples_min)
         assessment = diagnose(incident, coverage, gathered, self.knobs, service.depends_on, window)
         if progress:
             progress("proposal", "reading")
+        assessment, refused = self._allowed(assessment)
         proposals, warnings = self._propose(incident, service, assessment)
+        warnings = refused + warnings
         if progress:
             progress("proposal", "done")
         report = _report(incident, coverage, assessment, proposals, warnings, time.monotonic() - began)
