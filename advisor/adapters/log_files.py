@@ -37,6 +37,7 @@ from advisor.evidence.log_templates import (
     Place,
     Redact,
     clean,
+    keep,
     normal_level,
     out_of_memory,
     utc,
@@ -166,6 +167,7 @@ class LogFiles:
             digest=LogDigest(request.start.timestamp(), request.end.timestamp(), request.bucket_seconds, self._redact),
             lines_left=self._lines_max,
             stops_at=time.monotonic() + self._seconds_max,
+            redact=self._redact,
         )
         found = find_files(self._base, request.files, reading.warnings)
         patterns = ", ".join(request.files) or "(no pattern)"
@@ -205,6 +207,7 @@ class _Reading:
     digest: LogDigest
     lines_left: int
     stops_at: float
+    redact: Redact
     inside: bool = False
     warnings: list[str] = field(default_factory=list)
     reach: list[tuple[float, float]] = field(default_factory=list)
@@ -537,7 +540,7 @@ def _read_undated(reading: _Reading, found: FoundFile, file: io.FileIO, status: 
             aged = True
             run.append((age, line))
     if not aged:
-        what = f"; it tells of an out-of-memory error ({clean(told)[:120]})" if told else ""
+        what = f"; it tells of an out-of-memory error ({keep(told, reading.redact)})" if told else ""
         reading.warnings.append(
             f"{found.name}: its lines carry no time, so it is no evidence for a window{what}; "
             f"it was last written at {_shown(status.st_mtime)}"

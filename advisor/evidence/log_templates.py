@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from operator import ne
 
 from advisor.evidence import LogAnswer, LogException, LogTemplate
-from advisor.evidence.gc_log import GcLog
+from advisor.evidence.gc_log import RECORDS_MAX, GcLog
 
 TEMPLATES_MAX = 2_000  # a large service has some hundred log statements
 CLUSTERS_OF_ONE_LEAF_MAX = 50  # then lines of this length and beginning differ in everything: one template
@@ -712,7 +712,7 @@ class LogDigest:
             said.append("too many different lines: some templates have no buckets, their counts are right")
         left_out = sum(log.left_out for log in self._collections.values())
         if left_out:
-            said.append(f"{left_out} garbage collections past the first {len(self._collections)} were left out")
+            said.append(f"{left_out} garbage collections were left out: more than {RECORDS_MAX} in one log")
         several = sum(1 for log in self._collections.values() if log.series()) > 1
         series = [
             one

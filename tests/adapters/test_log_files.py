@@ -506,6 +506,13 @@ def test_secrets_are_redacted_everywhere(tmp_path: Path) -> None:
     assert "hunter2" not in answer.model_dump_json()
 
 
+def test_a_warning_is_redacted_too(tmp_path: Path) -> None:
+    put(tmp_path / "a.log", "java.lang.OutOfMemoryError: hunter2\n")
+    answer = LogFiles(tmp_path, redact=lambda line: line.replace("hunter2", "***")).read(request())
+    assert "***" in answer.warnings[0]
+    assert "hunter2" not in answer.warnings[0]
+
+
 # --- limits
 
 
