@@ -79,6 +79,7 @@ class _Stopped:
 def run(arguments: list[str]) -> int:
     """Return the exit code of a command line; whatever happens, a person gets one line."""
     _Stopped.message = NOTHING_CHANGED
+    _open_streams()
     try:
         code = typer.main.get_command(app).main(args=arguments, prog_name="advisor", standalone_mode=False)
     except SystemExit as leaving:
@@ -86,6 +87,19 @@ def run(arguments: list[str]) -> int:
     except BaseException as error:  # noqa: BLE001 - the last place where a traceback could reach a person
         return _answer(error)
     return code if isinstance(code, int) else 0
+
+
+def _open_streams() -> None:
+    """Put something in place of streams that were closed (`2>&-`), so that writing to them is no fault."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+
+
+def _leave_stdout() -> None:
+    """Point standard output at nothing: what it could not take now it must not be asked to take again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(function: Callable[P, int | None]) -> Callable[P, None]:
@@ -112,8 +126,7 @@ def _answer(error: BaseException) -> int:
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, BrokenPipeError):
-        # The reader has left (`| head`): nothing more to say, and the flush at exit must not say it either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()  # the reader has left (`| head`): there is nothing more to say
         return 1
     if os.environ.get("ADVISOR_DEBUG"):
         import traceback
@@ -123,12 +136,19 @@ def _answer(error: BaseException) -> int:
         return _say(_Stopped.message, STOPPED)
     if isinstance(error, AdvisorError):
         return _say(str(error), error.exit_code)
+    if type(error).__name__ == "NoArgsIsHelpError":  # nothing but the command was typed: its help is the answer
+        sys.stderr.write(str(error) + "\n")
+        return 2
     if isinstance(error, _USAGE_ERROR):
         formatted = getattr(error, "format_message", lambda: str(error))()
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "advisor"
         return _say(f"{one_line(formatted).rstrip('.')}; see `{where} --help`", 2)
     if isinstance(error, OSError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _leave_stdout()
         place = f"{error.filename}: " if error.filename else ""
         return _say(f"{place}{error.strerror or type(error).__name__}", 1)
     if isinstance(error, MemoryError | RecursionError):
@@ -141,7 +161,7 @@ def _say(message: str, code: int) -> int:
     try:
         sys.stderr.write(f"advisor: {one_line(message)}\n")
         sys.stderr.flush()
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         pass  # nobody listens; the exit code still tells
     return code
 
@@ -223,11 +243,114 @@ def _main(
     """Find the change behind an incident, propose its exact reversal, and wait for a person."""
 
 
+# --- begin -------------------------------------------------------------------------------------------------------------
+
+
 @app.command()
 @_command
-def version() -> None:
-    """Show the version."""
-    _show_version(True)
+def demo(
+    directory: Annotated[
+        Path | None,
+        typer.Option(help="Where the demo's repository and records go, and stay.", metavar="DIR", show_default=False),
+    ] = None,
+    svg: SvgOption = None,
+) -> None:
+    """Take a recorded incident through the whole loop."""
+    with _demo_folder(directory) as folder:
+        from advisor.demo import open_demo
+
+        console = _console(svg)
+        _run_demo(console, open_demo(folder), svg)
+
+
+@app.command()
+@_command
+def init(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Write settings to begin with."""
+    from advisor.workflow import write_example_settings
+
+    write_example_settings(config)
+    sys.stdout.write(f"{config} written; edit it, then: advisor doctor\n")
+
+
+@app.command()
+@_command
+def doctor(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> int:
+    """Ask each configured part whether it answers."""
+    from dataclasses import asdict
+
+    from advisor.doctor import examine
+
+    lines = examine(_workflow(config))
+    if as_json:
+        _write_json([asdict(line) for line in lines])
+    else:
+        from advisor.terminal.tables import print_doctor
+
+        print_doctor(_console(), lines)
+    return 1 if any(line.ok is False for line in lines) else 0
+
+
+@contextlib.contextmanager
+def _demo_folder(directory: Path | None) -> Iterator[Path]:
+    """Yield a folder for the demo: an empty one of the person's choice, or one that is gone afterwards."""
+    if directory is not None:
+        if directory.exists() and any(directory.iterdir()):
+            raise SettingsInvalid(f"--directory {directory}: not empty; the demo wants a folder of its own")
+        yield directory
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="advisor-demo-") as temporary:
+        yield Path(temporary) / "demo"
+
+
+def _run_demo(console: Console, session: DemoSession, svg: Path | None) -> None:
+    from advisor.terminal import approval as screen
+    from advisor.terminal import text
+    from advisor.terminal.live import following
+    from advisor.terminal.report import print_investigation
+
+    console.print(text(session.story, "italic"), "")
+    with following() as progress:
+        found = session.replay.investigate(progress, keep=True)
+    print_investigation(console, found)
+    ready = next((p for p in found.proposals if p.changes_something), None)
+    if svg is not None:
+        _finish_svg(console, svg, "advisor demo")
+    if ready is None:
+        return
+    console.print()
+    if not _asks():
+        console.print(
+            text("Stopped at the approval: nothing was changed. At a terminal the demo goes on from here.", "bold")
+        )
+        return
+    session.advance("approve")
+    console.print(screen.draw_proposal(ready, "proposed", session.workflow.clock()))
+    if not _agreed(console, f"As {session.person}: apply exactly this change? [y/N]"):
+        console.print(text("Not approved: nothing was changed.", "bold"))
+        return
+    _Stopped.message = "stopped; only the demo's own repository may have changed"
+    change = session.workflow.approve(ready.id, session.person, "demo", ready.digest).change
+    if change is None:
+        console.print(text("Another person would have to approve as well: nothing was changed.", "bold"))
+        return
+    console.print(screen.draw_change(change))
+    session.advance("verify")
+    console.print(screen.draw_verification(session.workflow.verify(change.id)))
+    if _agreed(console, "Roll it back? [y/N]"):
+        session.advance("rollback")
+        plan = session.workflow.plan_rollback(change.id)
+        console.print(screen.draw_rollback(plan))
+        console.print(screen.draw_change(session.workflow.roll_back(change.id, session.person, "demo", plan)))
+    console.print("", text("What git has of it:", "bold"))
+    for line in session.history().splitlines():
+        console.print(text(f"  {line}"))
+
+
+def _agreed(console: Console, question: str) -> bool:
+    return _ask(console, question).lower() in ("y", "yes")
 
 
 # --- investigate -------------------------------------------------------------------------------------------------------
@@ -249,7 +372,7 @@ def investigate(
     as_json: JsonOption = False,
     svg: SvgOption = None,
 ) -> int:
-    """Say what is wrong with a service, since when and why, and propose what to change."""
+    """Say what is wrong with a service, and why."""
     from advisor.terminal.live import following
     from advisor.terminal.report import print_investigation
     from advisor.values import parse_instant
@@ -392,7 +515,7 @@ def approve(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Show exactly what would be changed, and change it if you agree."""
+    """Show an exact change, and make it if you agree."""
     from advisor.terminal import approval as screen
 
     who = _person(person)
@@ -491,7 +614,7 @@ def verify(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> int:
-    """Say whether the incident's own signal recovered after a change."""
+    """Say whether the service recovered after a change."""
     from advisor.terminal.approval import draw_verification
     from advisor.terminal.live import following, waiting
     from advisor.verification import Verdict
@@ -534,7 +657,10 @@ def rollback(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a change back, at once: the command is the approval, and only of the exact inverse."""
+    """Take a change back, at once.
+
+    The command is the approval, and of the exact inverse only.
+    """
     from advisor.terminal import approval as screen
 
     if listing:
@@ -578,7 +704,7 @@ def replay(
     as_json: JsonOption = False,
     svg: SvgOption = None,
 ) -> int:
-    """Run a recorded incident again, offline; nothing is kept."""
+    """Run a recorded incident again, offline."""
     from advisor.replaying import replaying
     from advisor.terminal.live import following
     from advisor.terminal.report import print_investigation
@@ -604,7 +730,7 @@ def export(
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Write an incident as a bundle that `replay` runs again."""
+    """Write an incident as a file for `replay`."""
     written = _workflow(config).export(incident, output)
     sys.stdout.write(f"{written}\n")
 
@@ -700,101 +826,8 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(playbooks_app, name="playbooks")
 
 
-# --- begin -------------------------------------------------------------------------------------------------------------
-
-
 @app.command()
 @_command
-def doctor(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> int:
-    """Ask each configured part whether it answers, and say what to do where it does not."""
-    from dataclasses import asdict
-
-    from advisor.doctor import examine
-
-    lines = examine(_workflow(config))
-    if as_json:
-        _write_json([asdict(line) for line in lines])
-    else:
-        from advisor.terminal.tables import print_doctor
-
-        print_doctor(_console(), lines)
-    return 1 if any(line.ok is False for line in lines) else 0
-
-
-@app.command()
-@_command
-def demo(
-    directory: Annotated[
-        Path | None,
-        typer.Option(help="Where the demo's repository and records go, and stay.", metavar="DIR", show_default=False),
-    ] = None,
-    svg: SvgOption = None,
-) -> None:
-    """Take a recorded incident through the whole loop: evidence, cause, approval, change, verification, rollback."""
-    with _demo_folder(directory) as folder:
-        from advisor.demo import open_demo
-
-        console = _console(svg)
-        _run_demo(console, open_demo(folder), svg)
-
-
-@contextlib.contextmanager
-def _demo_folder(directory: Path | None) -> Iterator[Path]:
-    """Yield a folder for the demo: an empty one of the person's choice, or one that is gone afterwards."""
-    if directory is not None:
-        if directory.exists() and any(directory.iterdir()):
-            raise SettingsInvalid(f"--directory {directory}: not empty; the demo wants a folder of its own")
-        yield directory
-        return
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="advisor-demo-") as temporary:
-        yield Path(temporary) / "demo"
-
-
-def _run_demo(console: Console, session: DemoSession, svg: Path | None) -> None:
-    from advisor.terminal import approval as screen
-    from advisor.terminal import text
-    from advisor.terminal.live import following
-    from advisor.terminal.report import print_investigation
-
-    console.print(text(session.story, "italic"), "")
-    with following() as progress:
-        found = session.replay.investigate(progress, keep=True)
-    print_investigation(console, found)
-    ready = next((p for p in found.proposals if p.changes_something), None)
-    if svg is not None:
-        _finish_svg(console, svg, "advisor demo")
-    if ready is None:
-        return
-    console.print()
-    if not _asks():
-        console.print(
-            text("Stopped at the approval: nothing was changed. At a terminal the demo goes on from here.", "bold")
-        )
-        return
-    session.advance("approve")
-    console.print(screen.draw_proposal(ready, "proposed", session.workflow.clock()))
-    if not _agreed(console, f"As {session.person}: apply exactly this change? [y/N]"):
-        console.print(text("Not approved: nothing was changed.", "bold"))
-        return
-    _Stopped.message = "stopped; only the demo's own repository may have changed"
-    change = session.workflow.approve(ready.id, session.person, "demo", ready.digest).change
-    if change is None:
-        console.print(text("Another person would have to approve as well: nothing was changed.", "bold"))
-        return
-    console.print(screen.draw_change(change))
-    session.advance("verify")
-    console.print(screen.draw_verification(session.workflow.verify(change.id)))
-    if _agreed(console, "Roll it back? [y/N]"):
-        session.advance("rollback")
-        plan = session.workflow.plan_rollback(change.id)
-        console.print(screen.draw_rollback(plan))
-        console.print(screen.draw_change(session.workflow.roll_back(change.id, session.person, "demo", plan)))
-    console.print("", text("What git has of it:", "bold"))
-    for line in session.history().splitlines():
-        console.print(text(f"  {line}"))
-
-
-def _agreed(console: Console, question: str) -> bool:
-    return _ask(console, question).lower() in ("y", "yes")
+def version() -> None:
+    """Show the version."""
+    _show_version(True)

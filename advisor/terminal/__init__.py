@@ -7,9 +7,10 @@ terminal obeys control sequences wherever they come from. Rich's markup is never
 from __future__ import annotations
 
 import os
+import re
 import sys
 import unicodedata
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -18,6 +19,7 @@ WIDTH_MIN = 60
 WIDTH_MAX = 160  # longer lines are not read, however wide the screen
 # Draw nothing, or draw like nothing, although Unicode does not class them as format characters.
 _INVISIBLE = frozenset("\u115f\u1160\u2800\u3164\uffa0\u034f\u17b4\u17b5")
+_BLANKS = re.compile(r" +(?=\n)")
 _COMBINING_MAX = 2  # accents on one letter; more of them climb over the neighbouring lines
 
 
@@ -58,6 +60,19 @@ def text(content: object, style: str = "", characters_max: int = 4000) -> Text:
     return Text(safe(content, characters_max), style=style)
 
 
+class _Trimmed:
+    """A stream that drops the blanks with which tables are filled up to the width: files and pipes have none."""
+
+    def __init__(self, inner: TextIO) -> None:
+        self._inner = inner
+
+    def write(self, content: str) -> int:
+        return self._inner.write(_BLANKS.sub("", content))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 def make_console(file: TextIO | None = None, record: bool = False, width: int | None = None) -> Console:
     """Return a console that reads no markup and keeps to a readable width.
 
@@ -71,7 +86,7 @@ def make_console(file: TextIO | None = None, record: bool = False, width: int | 
     if reconfigure is not None:  # a terminal that is not UTF-8 gets `\xd7` in place of an error
         reconfigure(errors="backslashreplace")
     console = Console(
-        file=stream,
+        file=stream if stream.isatty() else cast(TextIO, _Trimmed(stream)),
         markup=False,
         emoji=False,
         highlight=False,

@@ -18,7 +18,7 @@ from rich.text import Text
 from advisor.proposal import Proposal
 from advisor.proposal.patch import has_odd_characters
 from advisor.terminal import safe, text
-from advisor.terminal.diff import diff_lines
+from advisor.terminal.diff import Diff
 from advisor.terminal.words import measured, words
 from advisor.values import Risk, format_instant, format_seconds
 
@@ -84,7 +84,7 @@ def draw_patch(proposal: Proposal) -> list[RenderableType]:
         return [text("it changes nothing: a person is called", "yellow")]
     parts: list[RenderableType] = [
         Rule(Text("the whole change", style="dim"), style="dim"),
-        diff_lines(proposal.diff),
+        Diff(proposal.diff),
         Rule(style="dim"),
     ]
     if has_odd_characters(proposal.diff):

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from advisor.terminal import safe, text
-from advisor.terminal.diff import diff_lines
+from advisor.terminal.diff import Diff
 from advisor.terminal.words import clock, heading, key_end, moment, percent, probability_bar, symptom_words, when, words
 from advisor.values import format_seconds
 
@@ -172,14 +172,16 @@ def draw_causes(width: int, report: dict[str, Any]) -> RenderableType:
     hypotheses = report["hypotheses"]
     shown = [h for h in hypotheses if h["rank"] == 1 or h["probability"] >= PROBABILITY_SHOWN_MIN][:HYPOTHESES_SHOWN]
     wide = width >= WIDE
+    disputed = any(h.get("against") for h in shown)
     table = Table(box=None, padding=(0, 1), pad_edge=True, header_style="dim", show_edge=False)
     table.add_column("", justify="right", style="dim", no_wrap=True)
     table.add_column("probability", no_wrap=True)
     table.add_column("possible cause", ratio=1)
     if wide:
         table.add_column("when", no_wrap=True)
-        table.add_column("for", no_wrap=False, max_width=12)
-        table.add_column("against", no_wrap=False, max_width=12)
+        table.add_column("for", max_width=12)
+        if disputed:
+            table.add_column("against", max_width=12)
     for h in shown:
         what = Text.assemble((safe(h["summary"], 300), "bold" if h["rank"] == 1 else ""))
         if h["kind"] != "unknown":  # its own text says it
@@ -190,8 +192,9 @@ def draw_causes(width: int, report: dict[str, Any]) -> RenderableType:
             cells += [
                 text(when(at, report["incident"].get("until")) if at else "–", "dim"),
                 text(", ".join(h.get("for", ())), "green"),
-                text(", ".join(h.get("against", ())), "red"),
             ]
+            if disputed:
+                cells.append(text(", ".join(h.get("against", ())), "red"))
         else:
             what.append_text(_evidence_of(h))
         table.add_row(*cells)
@@ -268,7 +271,7 @@ def draw_proposal(proposal: dict[str, Any]) -> RenderableType:
         head.append(" · rollback rehearsed")
     parts: list[RenderableType] = [head, Padding(text(proposal.get("summary", "")), (0, 0, 0, 2))]
     if proposal.get("diff"):
-        parts.append(Padding(diff_lines(proposal["diff"], brief=True), (0, 0, 0, 2)))
+        parts.append(Padding(Diff(proposal["diff"], brief=True), (0, 0, 0, 2)))
         parts.append(
             Padding(
                 text(
