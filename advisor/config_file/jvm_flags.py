@@ -90,6 +90,8 @@ def _flag(word: str, at: int) -> Flag | None:
 
 def write_flag(style: str, value: str) -> str | None:
     """Return the characters that give a flag a value, or None where no spelling of this style does."""
+    if not value.isprintable():
+        return None
     if style == "switch":
         return {"true": "+", "false": "-"}.get(value)
     if style == "value":

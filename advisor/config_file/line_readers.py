@@ -34,7 +34,7 @@ _ASSIGNMENT = re.compile(r"[ \t]*+(?:export[ \t]++)?([A-Za-z_][\w.\-]*+)(?:[ \t]
 _SHELL_ASSIGNMENT = re.compile(r"(?:export[ \t]++)?([A-Za-z_]\w*+)=")
 _SINGLE = re.compile(r"'[^']*+'")
 _DOUBLE = re.compile(r'"(?>[^"\\]++|\\.)*+"', re.S)
-_ENV_REST = re.compile(r"[ \t]*+(?:[ \t]#[^\r\n]*+)?(?=\r|\n|\Z)")
+_ENV_REST = re.compile(r"(?:[ \t]++(?:#[^\r\n]*+)?)?(?=\r|\n|\Z)")
 _ENV_PLAIN = re.compile(r"[^\r\n]*+")
 _ENV_COMMENT = re.compile(r"(?:^|[ \t])#")
 

@@ -19,6 +19,7 @@ from advisor.config_file.editing import (
     inner_entry,
     inner_path,
     insert_word,
+    refuse_shared,
     remove,
     replace,
     replace_block,
@@ -75,9 +76,16 @@ def revert_keys(
     if not found or len(found) > _KEYS_MAX:
         raise ChangeRefused(f"{path}: {len(found)} keys to revert; between 1 and {_KEYS_MAX} are possible")
     _refuse_positions(found, old, new)
-    edited = _restore_values(current, now, found, before or b"")
-    edited = _take_out(edited, now, found, old, new)
-    edited = _put_back(edited, now, found, old, before or b"")
+    restored = _restore_values(current, now, found, before or b"")
+    try:
+        # Put back first: a block whose last new key goes before its old one returns would go as a whole.
+        edited = _put_back(restored, found, old, before or b"")
+        edited = _take_out(edited, found, old)
+    except ChangeRefused:
+        if not any(k.after is None for k in found):
+            raise
+        # A value that became a block, or the reverse: the new one stands where the old one has to go.
+        edited = _put_back(_take_out(restored, found, old), found, old, before or b"")
     check(now, edited, {k.identity: k.before.value if k.before else None for k in found})
     return edited
 
@@ -159,8 +167,28 @@ def _restore_values(data: bytes, file: ConfigFile, found: list[_Key], before: by
         if entry is None:
             raise ChangeRefused(f"{file.path}: key {key.name} is no longer there")
         if entry.value != key.before.value:
-            data = replace(data, now, entry, key.before.value, _old_token(key.before, entry, before, data))
+            emptied = _emptied(data, now, key.before, entry)
+            if emptied is not None:
+                data = emptied
+            else:
+                data = replace(
+                    data, now, entry, key.before.value, _old_token(key.before, entry, before, data)
+                )
     return data
+
+
+def _emptied(data: bytes, file: ConfigFile, was: Entry, entry: Entry) -> bytes | None:
+    """Return the file without a value that was not written before, its space or sign gone too."""
+    bare = b" " if was.style == "empty" and was.format == "yaml" else b"=" if was.style == "bare_key" else b""
+    if not bare or entry.start is None or entry.end is None:
+        return None
+    edited = data[: entry.start].rstrip(bare) + data[entry.end :]
+    try:
+        refuse_shared(file, entry)
+        check(file, edited, {entry.identity: ""})
+    except ChangeRefused:
+        return None
+    return edited
 
 
 def _old_token(was: Entry, entry: Entry, before: bytes, data: bytes) -> bytes | None:
@@ -172,9 +200,9 @@ def _old_token(was: Entry, entry: Entry, before: bytes, data: bytes) -> bytes | 
         or was.style in ("alias", "collection")
     ):
         return None
-    if encoding_of(before) != encoding_of(data) or (was.style == "empty") != (entry.style == "empty"):
-        return None
     token = before[was.start : was.end]
+    if entry.style == "empty" and was.style != "empty" and entry.format == "yaml":
+        token = b" " + token
     if was.format == "flag" and was.style != entry.style:
         return None
     if b"\r\n" in token and b"\r\n" not in data:
@@ -182,11 +210,11 @@ def _old_token(was: Entry, entry: Entry, before: bytes, data: bytes) -> bytes | 
     return token
 
 
-def _take_out(data: bytes, file: ConfigFile, found: list[_Key], old: ConfigFile, new: ConfigFile) -> bytes:
+def _take_out(data: bytes, found: list[_Key], old: ConfigFile) -> bytes:
     added = [k for k in found if k.before is None and k.current is not None]
     if not added:
         return data
-    now = read_entries(data, file.path)
+    now = read_entries(data, old.path)
     entries = [e for e in (now.entry(k.name, k.identity[0]) for k in added) if e is not None]
     return remove(data, now, _with_wholes(entries, now, old))
 
@@ -212,10 +240,11 @@ def _with_wholes(entries: list[Entry], file: ConfigFile, other: ConfigFile) -> l
     return list(kept.values())
 
 
-def _put_back(data: bytes, file: ConfigFile, found: list[_Key], old: ConfigFile, before: bytes) -> bytes:
+def _put_back(data: bytes, found: list[_Key], old: ConfigFile, before: bytes) -> bytes:
     removed = [k for k in found if k.after is None and k.before is not None]
     if not removed:
         return data
+    file = read_entries(data, old.path)
     entries = _with_wholes([k.before for k in removed if k.before is not None], old, file)
     documents = match_documents(old, file)
     direct = [e for e in entries if not e.parent]

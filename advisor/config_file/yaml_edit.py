@@ -74,24 +74,21 @@ class _Tree:
         children = self.children.get(id(node), [])
         return bool(children) and all(self.covered(child, leaves) for child in children)
 
-    def whole(self, leaves: set[Identity]) -> list[Place]:
-        """Return the outermost places that hold nothing but these leaves, in the order of the text."""
-        found: list[Place] = []
-        for root in self.roots.values():
-            children = self.children.get(id(root), [])
-            covered = [c for c in children if self.covered(c, leaves)]
-            if len(covered) == len(children):
-                raise ChangeRefused(f"{self.path}: nothing would be left of the document")
-            for child in children:
-                self._whole(child, leaves, found)
-        return sorted(found, key=lambda p: p.node.start)
+    def whole(self, leaves: set[Identity], present: set[Identity]) -> list[Place]:
+        """Return the outermost places that hold nothing but these leaves, in the order of the text.
 
-    def _whole(self, place: Place, leaves: set[Identity], found: list[Place]) -> None:
-        if self.covered(place, leaves):
-            found.append(place)
-        elif place.node.kind != ALIAS:
-            for child in self.children.get(id(place.node), []):
-                self._whole(child, leaves, found)
+        Blocks that are ``present`` elsewhere are entered: of those only what is in them counts.
+        """
+        found: list[Place] = []
+        waiting = [c for root in self.roots.values() for c in self.children.get(id(root), [])]
+        while waiting:
+            place = waiting.pop()
+            under = self.children.get(id(place.node), []) if place.node.kind != ALIAS else []
+            if self.covered(place, leaves) and not (under and (place.document, place.key) in present):
+                found.append(place)
+            else:
+                waiting.extend(under)
+        return sorted(found, key=lambda p: p.node.start)
 
     def region(self, place: Place) -> Region:
         """Return the lines of a place.
@@ -144,7 +141,10 @@ def remove_nodes(text: str, path: str, leaves: set[Identity]) -> str:
         ChangeRefused: A key does not stand on lines of its own.
     """
     tree = _tree(text, path)
-    places = tree.whole(leaves)
+    places = tree.whole(leaves, set())
+    for root in tree.roots.values():
+        if all(tree.covered(c, leaves) for c in tree.children.get(id(root), [])):
+            raise ChangeRefused(f"{path}: nothing would be left of the document")
     found = {i for p in places for i in tree.entries if i[0] == p.document and _below(i[1], p.key)}
     if leaves - found:
         missing = sorted(leaves - found)[0]
@@ -176,7 +176,9 @@ def insert_nodes(text: str, path: str, before: str, leaves: set[Identity], docum
         ChangeRefused: Their parent is gone, or a key does not stand on lines of its own.
     """
     old = _tree(before, path)
-    places = old.whole(leaves)
+    numbers = {n: o for o, n in documents.items()}
+    present = {(numbers.get(document, -1), key) for document, key in _tree(text, path).by_key}
+    places = old.whole(leaves, present)
     covered = {i for p in places for i in old.entries if i[0] == p.document and _below(i[1], p.key)}
     if leaves - covered or len(places) > _INSERTED_MAX:
         raise ChangeRefused(f"{path}: key {sorted(leaves)[0][1]}: it cannot be put back as lines of its own")

@@ -214,10 +214,8 @@ def _aligned(before: Items, after: Items) -> list[_Pair]:
     if len(before) * len(after) <= _ALIGNED_ITEMS_PRODUCT_MAX:
         old_contents = [_content(before[n]) for n in old_numbers]
         new_contents = [_content(after[n]) for n in new_numbers]
-        matcher = SequenceMatcher(None, old_contents, new_contents, autojunk=False)
-        for kind, i1, i2, j1, j2 in matcher.get_opcodes():
-            if kind in ("equal", "replace"):
-                matched.update(zip(old_numbers[i1:i2], new_numbers[j1:j2], strict=False))
+        for i1, i2, j1, j2 in _blocks(old_contents, new_contents):
+            matched.update(zip(old_numbers[i1:i2], new_numbers[j1:j2], strict=False))
     else:
         matched.update((n, n) for n in old_numbers if n in after)
     pairs = []
@@ -229,7 +227,25 @@ def _aligned(before: Items, after: Items) -> list[_Pair]:
     return pairs
 
 
-def _content(item: dict[str, Entry]) -> tuple[tuple[str, str], ...]:
+Content = tuple[tuple[str, str], ...]
+
+
+def _blocks(old: list[Content], new: list[Content]) -> list[tuple[int, int, int, int]]:
+    """Return ranges of old and new items that belong together, equal or replaced."""
+    shorter = min(len(old), len(new))
+    head = next((i for i in range(shorter) if old[i] != new[i]), shorter)
+    tail = next((i for i in range(shorter - head) if old[-1 - i] != new[-1 - i]), shorter - head)
+    old_end, new_end = len(old) - tail, len(new) - tail
+    blocks = [(0, head, 0, head), (old_end, len(old), new_end, len(new))]
+    if head < old_end and head < new_end:  # the general case is slow, and rare
+        matcher = SequenceMatcher(None, old[head:old_end], new[head:new_end], autojunk=False)
+        for kind, i1, i2, j1, j2 in matcher.get_opcodes():
+            if kind in ("equal", "replace"):
+                blocks.append((head + i1, head + i2, head + j1, head + j2))
+    return blocks
+
+
+def _content(item: dict[str, Entry]) -> Content:
     return tuple((rest, entry.value) for rest, entry in item.items())
 
 
