@@ -31,12 +31,13 @@ class LoopFailed(Exception):
 
 def advisor(run: lab.Run, *arguments: str, codes: tuple[int, ...] = (0,)) -> Any:
     """Run the `advisor` command beside an incident's configuration and return its JSON document."""
-    command = [sys.executable, "-m", "advisor", *arguments, "--config", str(run.configuration), "--json"]
+    command = [sys.executable, "-m", "advisor", *arguments, "--config", str(run.configuration)]
+    command += ["--json"] if arguments[0] != "export" else []
     environment = {**os.environ, "ADVISOR_USER": APPROVER, "NO_COLOR": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, env=environment)
     if done.returncode not in codes:
         raise LoopFailed(f"{' '.join(arguments)}: exit {done.returncode}, not one of {codes}: {done.stderr.strip()[-600:]}")
-    return json.loads(done.stdout)
+    return json.loads(done.stdout) if arguments[0] != "export" else None
 
 
 def head(run: lab.Run) -> str:
@@ -104,17 +105,18 @@ def whole_loop(run: lab.Run, report: dict[str, Any]) -> None:
         raise LoopFailed(f"the remote's head {head(run)} is not the approved commit {change['commit']} on {before}")
     fixed = git(run, "show", f"{change['commit']}:{path}")
     print(f"  committed {change['commit'][:12]}: {git(run, 'show', '-s', '--format=%s', change['commit'])}", flush=True)
-    if run.pull_and_restart() != change["commit"]:
+    run.pull_and_restart()
+    if git(run, "-C", "../checkout", "rev-parse", "HEAD") != change["commit"]:
         raise LoopFailed("the JVM was not restarted on the approved commit")
     verdict = verified(run, change["id"])
     print(f"  verification {verdict}", flush=True)
     if verdict != "passed":
         raise LoopFailed(f"verification {verdict}, not passed")
-    back = advisor(run, "rollback", change["id"], "--yes")
+    back = advisor(run, "rollback", change["id"])
     if git(run, "show", f"{head(run)}:{path}") != guilty:
         raise LoopFailed("the rollback did not restore the bytes")
-    again = advisor(run, "rollback", back["change"]["id"], "--yes")
-    if git(run, "show", f"{head(run)}:{path}") != fixed or head(run) != again["change"]["commit"]:
+    again = advisor(run, "rollback", back["id"])
+    if git(run, "show", f"{head(run)}:{path}") != fixed or head(run) != again["commit"]:
         raise LoopFailed("the rollback of the rollback did not restore the bytes")
     if git(run, "rev-parse", f"{head(run)}^{{tree}}") != git(run, "rev-parse", f"{change['commit']}^{{tree}}"):
         raise LoopFailed("the rollback of the rollback left another tree than the change")
