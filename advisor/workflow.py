@@ -64,6 +64,47 @@ def utc_now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+EXAMPLE_SETTINGS = """\
+# Settings of the advisor. Unknown keys are refused; secrets stand in the environment or in files, never here.
+store: sqlite:///advisor.db
+model: null
+
+prometheus:
+  url: http://127.0.0.1:9090
+  # bearer_token_env: PROMETHEUS_TOKEN       # also username with password_env or password_file, headers, ca_file
+
+repositories:
+  config: {url: ./config.git, branch: main}   # path, file://, ssh:// or https://; bare or not
+
+services:
+  checkout:
+    selector: 'job="checkout"'                # label matchers put into every query of this service
+    configuration: {repository: config, paths: ["apps/checkout/**"]}
+    logs: [{files: ["logs/checkout*.log"]}]
+    depends_on: []
+
+approval:
+  approvers: []                               # nobody may approve until you list people: ["alice@example.org"]
+  two_person_from_risk: high
+  expires_minutes: 30
+"""
+
+
+def write_example_settings(path: Path) -> None:
+    """Write settings to begin with; a file that exists is left alone.
+
+    Raises:
+        SettingsInvalid: It exists, or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(EXAMPLE_SETTINGS)
+    except FileExistsError as error:
+        raise SettingsInvalid(f"{path} exists and was left alone; --config names another file") from error
+    except OSError as error:
+        raise SettingsInvalid(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def data_folder(name: str) -> Path:
     """Return where ``playbooks`` or ``ui`` lie: inside an installed package, beside it in a checkout."""
     inside = Path(__file__).parent / "_data" / name
