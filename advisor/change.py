@@ -137,6 +137,14 @@ class DeliveryRecords(Protocol):
         """
         ...
 
+    def resume_delivery(self, change: Change, at: datetime) -> None:
+        """Record that a delivery under way is pushed again.
+
+        Raises:
+            IllegalTransition: Its outcome is on record: pushing again would be a second change.
+        """
+        ...
+
     def supersede(self, proposal_id: str, reason: str, at: datetime) -> object:
         """Record that a proposal can no longer be delivered as it is."""
         ...
@@ -209,6 +217,7 @@ def reconcile(
     Raises:
         ChangeConflict: The branch moved on without it; that is now on record.
         ApprovalExpired: It was not written in time; that is now on record.
+        IllegalTransition: No delivery of it is under way.
         ChangeUncertain: It still cannot be told; the state is unchanged.
     """
     delivered = repository.is_delivered(change.commit)
@@ -237,6 +246,8 @@ def reconcile(
     again = _commit(repository, proposal, grant, change.at)
     if again != change:
         raise ApprovalMismatch(f"change {change.id}: its record is not what proposal and approvals give")
+    # Somebody may have taken the commit off the branch after it was delivered; that is not for us to mend.
+    records.resume_delivery(change, now)
     return _push(repository, records, change, now)
 
 

@@ -27,15 +27,18 @@ from advisor.errors import (
     ChangeError,
     ChangeRefused,
     ChangeUncertain,
+    IllegalTransition,
     StoreUnavailable,
 )
 from advisor.playbook import Action
 from advisor.proposal import AUTHOR_EMAIL, Guardrail, Proposal, digest_of
+from advisor.store import Store
 from advisor.values import ActionType, Risk
 from tests.support.gate import (
     ALICE,
     BOB,
     GOOD,
+    KEY,
     NOW,
     PATH,
     FakeRepository,
@@ -66,6 +69,10 @@ class Records:
             raise ApprovalResolved("used before")
         self.change = change
         self.steps.append("begin")
+
+    def resume_delivery(self, change: Change, at: datetime) -> None:
+        self._maybe("resume")
+        self.steps.append("resumed")
 
     def supersede(self, proposal_id: str, reason: str, at: datetime) -> None:
         self.steps.append("superseded")
@@ -291,7 +298,7 @@ def test_a_remote_that_is_not_reached_leaves_the_delivery_under_way() -> None:
     assert records.steps == ["begin"]
     assert records.change is not None
     reconcile(distant, records, proposal, records.change, grant, LATER)
-    assert (records.steps, len(distant.writes)) == (["begin", "delivered"], 1)
+    assert (records.steps, len(distant.writes)) == (["begin", "resumed", "delivered"], 1)
 
 
 def test_a_push_whose_record_fails_is_uncertain_never_lost() -> None:
@@ -326,8 +333,8 @@ def test_a_crash_ends_in_exactly_one_change(before_push: bool) -> None:
     for _ in range(2):
         records = Records()
         assert reconcile(repository, records, proposal, change, grant, LATER) == change
-        assert records.steps == ["delivered"]
-    assert repository.writes == [change.commit]
+        assert records.steps[-1] == "delivered"
+        assert repository.writes == [change.commit]
 
 
 def test_a_crash_before_the_push_and_a_branch_that_moved_on_is_a_conflict() -> None:
@@ -379,6 +386,19 @@ def test_a_record_that_is_not_what_proposal_and_approvals_give_is_not_pushed() -
     with pytest.raises(ApprovalMismatch, match="not what proposal and approvals give"):
         reconcile(repository, Records(), proposal, forged, grant, LATER)
     assert repository.writes == []
+
+
+def test_a_commit_that_was_delivered_and_then_taken_off_the_branch_is_not_pushed_again() -> None:
+    repository, proposal, grant, change = crashed(before_push=False)
+    store = Store.open("sqlite://", KEY)
+    store.save_proposal(proposal)
+    store.record_answer(grant.approvals[0])
+    store.begin_delivery(change, LATER)
+    reconcile(repository, store, proposal, change, grant, LATER)
+    repository.head_commit = proposal.base
+    with pytest.raises(IllegalTransition, match="no delivery of it is under way"):
+        reconcile(repository, store, proposal, change, grant, LATER)
+    assert (repository.head_commit, repository.writes) == (proposal.base, [change.commit])
 
 
 # --- with real git -------------------------------------------------------------------------------------------------

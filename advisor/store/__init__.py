@@ -341,6 +341,17 @@ class Store:
             }
             self._audit(connection, at, _SYSTEM, "change.begin_delivery", change.id, details)
 
+    def resume_delivery(self, change: Change, at: datetime) -> None:
+        """Keep the intent to push a delivery that is under way once more.
+
+        Raises:
+            IllegalTransition: No delivery of it is under way, or of another commit.
+            AuditUnavailable: Nothing changed.
+        """
+        with self._writing() as connection:
+            self._row_under_way(connection, change)
+            self._audit(connection, at, _SYSTEM, "change.resume_delivery", change.id, {"commit": change.commit})
+
     def record_outcome(self, change: Change, outcome: Outcome, reason: str, at: datetime) -> None:
         """Keep how a delivery ended; of a rollback, also where that leaves the change it takes back.
 
@@ -348,10 +359,7 @@ class Store:
             IllegalTransition: No delivery of it is under way.
         """
         with self._writing() as connection:
-            row = self._row(connection, schema.proposals, change.proposal_id, "proposal")
-            begun = self._row(connection, schema.changes, change.id, "change")
-            if State(row.state) not in (State.DELIVERING, State.UNCERTAIN) or begun.proposal_id != row.id:
-                raise IllegalTransition(f"change {change.id}: no delivery of it is under way ({row.state})")
+            row = self._row_under_way(connection, change)
             if State(row.state) is State.UNCERTAIN and outcome is Outcome.UNCERTAIN:
                 return  # asked again, and again no answer
             self._step(connection, row, _OUTCOMES[outcome])
@@ -722,6 +730,13 @@ class Store:
     def _row_of_change(self, connection: Connection, change_id: str) -> Row[Any]:
         change = self._row(connection, schema.changes, change_id, "change")
         return self._row(connection, schema.proposals, change.proposal_id, "proposal")
+
+    def _row_under_way(self, connection: Connection, change: Change) -> Row[Any]:
+        begun = self._row(connection, schema.changes, change.id, "change")
+        row = self._row(connection, schema.proposals, begun.proposal_id, "proposal")
+        if State(row.state) not in (State.DELIVERING, State.UNCERTAIN) or begun.body != _body(change):
+            raise IllegalTransition(f"change {change.id}: no delivery of it is under way ({row.state})")
+        return row
 
     def _find(self, table: Table, beginning: str, what: str) -> Row[Any]:
         if not beginning:
