@@ -27,10 +27,20 @@ from advisor.errors import (
     ChangeUncertain,
     one_line,
 )
-from advisor.proposal import AUTHOR_EMAIL, AUTHOR_NAME, Proposal, RepositoryName, describe, digest_of
-from advisor.values import Instant, Record, digest
+from advisor.proposal import AUTHOR_EMAIL, AUTHOR_NAME, Proposal, RepositoryName, digest_of
+from advisor.values import ActionType, Instant, Record, digest
 
 SUBJECT_CHARACTERS_MAX = 72  # what git's own listings show whole
+# For the subject of a commit; values stay in the patch, which is shown with more care.
+_VERBS = {
+    ActionType.REVERT_COMMIT: "revert commit",
+    ActionType.REVERT_KEYS: "revert",
+    ActionType.SET_VALUE: "set",
+    ActionType.ROLL_BACK_IMAGE: "roll back image",
+    ActionType.SCALE: "scale",
+    ActionType.RESTART: "restart by",
+    ActionType.ESCALATE: "escalate",
+}
 # How long a push that outlived its process may still land. Longer than the git adapter's own limit (60 s by
 # default).
 PUSH_SECONDS_MAX = 120
@@ -358,8 +368,10 @@ def _is_delivered(repository: DeliveryTarget, change: Change) -> bool | None:
 
 
 def _subject(proposal: Proposal) -> str:
-    start = "Roll back" if proposal.rolls_back is not None else "Remedy for"
-    return one_line(f"{start} {proposal.service}: {describe(proposal.action)}", SUBJECT_CHARACTERS_MAX)
+    action = proposal.action
+    what = ", ".join(action.keys) or (action.commit or "")[:12]
+    verb = "roll back" if proposal.rolls_back is not None else _VERBS[action.type]
+    return one_line(f"{proposal.service}: {verb} {what}", SUBJECT_CHARACTERS_MAX)
 
 
 def _body(proposal: Proposal) -> str:

@@ -105,7 +105,7 @@ def test_the_commit_says_who_what_and_why() -> None:
     proposal = propose(repository, revert_action(commit), risk=Risk.HIGH)
     plan = prepare_commit(proposal, granted(proposal, ALICE, BOB, now=NOW + timedelta(milliseconds=999)))
     assert plan.message == (
-        "Remedy for checkout: revert_keys server.servlet.session.timeout in apps…\n"
+        "checkout: revert server.servlet.session.timeout\n"
         "\n"
         "Sets the session timeout back to 30m.\n"
         "The timeout.\n"
