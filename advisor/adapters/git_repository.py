@@ -782,7 +782,8 @@ class GitRepository:
             if not self._clone_by_links(store, lock):
                 shutil.rmtree(store, ignore_errors=True)
                 runner = GitRunner(None, self._timeout_seconds, self._ssh_key_file)
-                runner.run("init", "-q", "--bare", "--template=", f"--initial-branch={self.branch}", str(store))
+                begin = ("init", "-q", "--bare", "--template=", f"--initial-branch={self.branch}")
+                runner.run(*begin, str(store), keep_open=(lock,))
                 _write_if_different(store / "config", _FIXED_CONFIG)
                 self._fetch_into(GitRunner(store, self._timeout_seconds, self._ssh_key_file), lock, shallow=False)
             store.rename(self._store)
