@@ -79,7 +79,7 @@ class Repository(_Section):
         if re.match(r"^\w+::", self.url):
             raise ValueError(f"url {self.url!r} names a remote helper; use a path, https, ssh or file")
         if re.match(r"^https?://[^/@\s]+:[^/@\s]+@", self.url):
-            raise ValueError("url carries a password; use an ssh key or a credential helper")
+            raise ValueError("url carries a password; use an ssh key, or ~/.netrc for https")
         return self
 
 
