@@ -557,7 +557,22 @@ def test_a_key_without_a_place_is_not_added(key: str) -> None:
 # What a commit did (before, after), what the branch has now, and what reverting the keys must give.
 TIMEOUT = f"{EMBEDDED}.server.servlet.session.timeout"
 LATER = MANIFEST.replace(b"replicas: 3", b"replicas: 4")
+COMMENTED = b"# head\n\na: 1\n# of b\nb: 2\n\n# of c\nc: 3\n"
 REVERTS = {
+    "first removed": (
+        COMMENTED,
+        COMMENTED.replace(b"a: 1\n", b""),
+        COMMENTED.replace(b"a: 1\n", b""),
+        ["a"],
+        COMMENTED,
+    ),
+    "second removed": (
+        COMMENTED,
+        COMMENTED.replace(b"b: 2\n", b""),
+        COMMENTED.replace(b"b: 2\n", b""),
+        ["b"],
+        COMMENTED,
+    ),
     "changed": (b"a: '30m'\nb: 1\n", b"a: 24h\nb: 1\n", b"a: 24h\nb: 2\n", ["a"], b"a: '30m'\nb: 2\n"),
     "added": (b"a: 1\n", b"a: 1\nb:\n  c: 2\n", b"a: 9\nb:\n  c: 2\n", ["b.c"], b"a: 9\n"),
     "removed": (
@@ -595,6 +610,13 @@ REVERTS = {
         b"o: -Xmx2g -Xss9m -Da=b\n",
         ["o:-Xss"],
         b"o: -Xmx2g -Da=b\n",
+    ),
+    "first flag removed": (
+        b"o: -Xmx1g -Xss1m\n",
+        b"o: -Xss1m\n",
+        b"o: -Xss1m\n",
+        ["o:-Xmx"],
+        b"o: -Xmx1g -Xss1m\n",
     ),
     "flag removed": (
         b"o: -Xmx1g -Xss1m x\n",

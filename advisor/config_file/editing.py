@@ -387,7 +387,7 @@ def _insert_flag(
         raise ChangeRefused(
             f"{file.path}: key {holder_key}:{flag}: a flag with spaces or quotes is not added"
         )
-    return insert_word(data, file, holder, word, None)
+    return insert_word(data, file, holder, word, None, None)
 
 
 def _flag_of(holder: Entry, entry: Entry) -> Flag:
@@ -429,18 +429,26 @@ def _in_characters(data: bytes, file: ConfigFile, entry: Entry) -> Entry:
     return entry._replace(start=start, end=start + len(data[entry.start : entry.end].decode(encoding)))
 
 
-def insert_word(data: bytes, file: ConfigFile, holder: Entry, word: str, after: str | None) -> bytes:
-    """Return the file with a flag added to a string, after another word of it or at its end."""
+def insert_word(
+    data: bytes, file: ConfigFile, holder: Entry, word: str, after: str | None, before: str | None
+) -> bytes:
+    """Return the file with a flag added to a string: after a word of it, or before one, or at its end."""
     refuse_shared(file, holder)
     spot = _in_characters(data, file, holder)
-    return _on_text(data, file, lambda text: _with_word(text, file, spot, word, after))
+    return _on_text(data, file, lambda text: _with_word(text, file, spot, word, after, before))
 
 
-def _with_word(text: str, file: ConfigFile, holder: Entry, word: str, after: str | None) -> str:
+def _with_word(
+    text: str, file: ConfigFile, holder: Entry, word: str, after: str | None, before: str | None
+) -> str:
     written = inside(holder, word)
     words = list(re.finditer(r"\S+", holder.value))
     if written is None or not words:
         raise ChangeRefused(f"{file.path}: key {holder.key}: no place for {word} in its value")
+    following = next((w for w in words if w.group() == before), None)
+    if after is None and following is not None:
+        start = _word_span(text, file, holder, following.span())[0]
+        return f"{text[:start]}{written} {text[start:]}"
     place = next((w for w in reversed(words) if w.group() == after), words[-1])
     span = _word_span(text, file, holder, place.span())
     return f"{text[: span[1]]} {written}{text[span[1] :]}"

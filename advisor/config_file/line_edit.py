@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advisor.config_file.records import ConfigFile, Entry
 from advisor.config_file.scalars import candidates
-from advisor.config_file.yaml_edit import cut_lines, put_lines
+from advisor.config_file.yaml_edit import cut_lines, put_lines, skip_lines, skip_lines_back
 from advisor.errors import ChangeRefused
 
 Identity = tuple[int, str]
@@ -64,14 +64,15 @@ def insert_statements(
     start, end = _whole_lines(before, old[identity])
     lines = before[start:end]
     siblings = sorted((span, i) for i, span in old.items() if i[0] == identity[0])
-    for _, sibling in reversed([s for s in siblings if s[0][0] < start]):
+    for span, sibling in reversed([s for s in siblings if s[0][0] < start]):
         place = now.get((documents.get(sibling[0], -1), sibling[1]))
         if place is not None:
-            return put_lines(text, _whole_lines(text, place)[1], lines)
-    for _, sibling in (s for s in siblings if s[0][0] >= end):
+            between = before[_whole_lines(before, span)[1] : start]
+            return put_lines(text, skip_lines(text, _whole_lines(text, place)[1], between), lines)
+    for span, sibling in (s for s in siblings if s[0][0] >= end):
         place = now.get((documents.get(sibling[0], -1), sibling[1]))
         if place is not None:
-            return put_lines(text, place[0], lines)
+            return put_lines(text, skip_lines_back(text, place[0], before[end : span[0]]), lines)
     raise ChangeRefused(f"{file.path}: key {identity[1]}: nothing is left of the lines it stood between")
 
 

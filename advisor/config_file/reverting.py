@@ -299,8 +299,8 @@ def _put_back_nested(data: bytes, path: str, old: ConfigFile, entry: Entry, docu
         raise ChangeRefused(f"{path}: key {entry.key}: the value it stood in is no longer there")
     expected: dict[Identity, str | None] = {(document, entry.key): entry.value}
     if entry.format == "flag" and embedded_name(holder.key) is None:
-        word, after = _old_word(old_holder, entry, holder)
-        edited = insert_word(data, now, holder, word, after)
+        word, after, following = _old_word(old_holder, entry, holder)
+        edited = insert_word(data, now, holder, word, after, following)
         check(now, edited, expected)
         return edited
     name, inner_before = inner_path(now, holder), old_holder.value.encode()
@@ -310,8 +310,8 @@ def _put_back_nested(data: bytes, path: str, old: ConfigFile, entry: Entry, docu
     return replace_block(data, now, holder, reverted.decode(), expected)
 
 
-def _old_word(old_holder: Entry, entry: Entry, holder: Entry) -> tuple[str, str | None]:
-    """Return the flag as it was written, and the word it followed that is still there."""
+def _old_word(old_holder: Entry, entry: Entry, holder: Entry) -> tuple[str, str | None, str | None]:
+    """Return the flag as it was written, and the words around it that are still there."""
     flags = find_flags(old_holder.value, old_holder.key, java=True).flags
     own = [f for f in flags if entry.key.endswith(f":{f.key}")]
     if len(own) != 1:
@@ -319,4 +319,5 @@ def _old_word(old_holder: Entry, entry: Entry, holder: Entry) -> tuple[str, str 
     start, end = own[0].word
     words = set(holder.value.split())
     earlier = [w for w in old_holder.value[:start].split() if w in words]
-    return old_holder.value[start:end], earlier[-1] if earlier else None
+    later = [w for w in old_holder.value[end:].split() if w in words]
+    return old_holder.value[start:end], earlier[-1] if earlier else None, later[0] if later else None

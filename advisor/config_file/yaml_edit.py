@@ -208,15 +208,19 @@ def _spot(now: _Tree, old: _Tree, place: Place, document: int) -> tuple[int, int
     That is after the neighbour they followed, or before the one they preceded.
     """
     siblings = old.children[id(place.holder)]
+    own = old.region(place)
     for sibling in reversed([s for s in siblings if s.number < place.number]):
         neighbour = now.by_key.get((document, sibling.key))
         if neighbour is not None:
-            return _after(now, neighbour)
+            at, column = _after(now, neighbour)
+            between = old.text[_after(old, sibling)[0] : own.start]
+            return skip_lines(now.text, at, between), column
     for sibling in (s for s in siblings if s.number > place.number):
         neighbour = now.by_key.get((document, sibling.key))
         if neighbour is not None:
             region = now.region(neighbour)
-            return region.start, region.column
+            between = old.text[own.end : old.region(sibling).start]
+            return skip_lines_back(now.text, region.start, between), region.column
     holder = now.holder((document, old.holder_key(place)))
     return _after(now, now.children[id(holder)][-1])
 
@@ -233,6 +237,16 @@ def _after(now: _Tree, neighbour: Place) -> tuple[int, int]:
     if rest is None:
         raise ChangeRefused(f"{now.path}: key {neighbour.key}: it shares its line with something else")
     return rest.end(), column
+
+
+def skip_lines(text: str, at: int, lines: str) -> int:
+    """Return the place behind lines that stood before what is put back, if they are still there."""
+    return at + len(lines) if lines and text.startswith(lines, at) else at
+
+
+def skip_lines_back(text: str, at: int, lines: str) -> int:
+    """Return the place before lines that stood behind what is put back, if they are still there."""
+    return at - len(lines) if lines and text.endswith(lines, 0, at) else at
 
 
 def _moved(lines: str, shift: int, path: str, key: str) -> str:
