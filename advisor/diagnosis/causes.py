@@ -106,7 +106,23 @@ def _changed(service: str, picture: Picture, gathered: Gathered, knobs: tuple[Kn
         for changed_file in commit.files:
             for change in changed_file.keys:
                 out.append(_judge_change(service, picture, gathered, answer, commit, change, knobs))
+            if not changed_file.keys and changed_file.note and changed_file.status in ("modified", "added", "deleted"):
+                out.append(_judge_file(service, picture, commit, changed_file.path, changed_file.note))
     return out
+
+
+def _judge_file(service: str, picture: Picture, commit: CommitChange, path: str, note: str) -> Candidate:
+    """Return a candidate for a file whose keys cannot be read: only when it changed is known."""
+    cause = Cause(service=service, commit=commit.commit, path=path, at=commit.effective_at, author=commit.author, subject=commit.subject)
+    c = Candidate(CauseKind.CONFIG_CHANGE, cause, f"{path} changed, its keys are not readable (commit {commit.commit[:8]}, {commit.subject[:80]})", commit=commit)
+    c.add("prior", PRIOR[CauseKind.CONFIG_CHANGE], "one change among all that could have happened")
+    c.add("keys not readable", -0.5, note)
+    committed = commit.effective_at.timestamp()
+    c.effective_at = effective_at(picture.signals, committed)
+    _timing(c, picture, committed)
+    _rolled_out(c, picture, committed)
+    c.next_check = f"read git show {commit.commit[:12]} -- {path}"
+    return c
 
 
 def _judge_change(
@@ -499,11 +515,23 @@ def _capacity(service: str, picture: Picture) -> Candidate:
         c.add("level", -2.0, "the limit fitted until it was lowered")
     elif picture.onset.censored and picture.growth < 1.5 and start > 0.6:
         c.add("level", 2.5, f"use stood at {start:.0%} of the limit from the beginning and did not grow")
+    elif picture.onset.censored and _always_the_same(picture):
+        c.add("level", 2.2, "every process life in the record fills up the same way, with level traffic and what it counts: it never fitted")
     elif picture.growth >= 1.5:
         c.add("level", -2.5, f"use grew ×{format_number(picture.growth)}; it was not high from the beginning")
     else:
         c.add("level", 0.3 if start > 0.6 else -1.0, f"use began at {start:.0%} of the limit")
     return c
+
+
+def _always_the_same(picture: Picture) -> bool:
+    """Return whether each of three and more lives ended at the limit while traffic was level and a counted thing rose along."""
+    if len(picture.crashes) < 3 or (picture.load_growth is not None and picture.load_growth >= LOAD_FLAT):
+        return False
+    times = picture.signals.times
+    counted = [s for key, s in picture.signals.gauges.items() if s.present and any(w in key.lower() for w in ("session", "cache", "queue", "entries", "pending", "items"))]
+    until = times <= picture.crashes[-1]
+    return any(agreement(picture.floor[until], s.values[until]) > 0.6 for s in counted)
 
 
 def _dependency(service: str, picture: Picture, depends_on: tuple[str, ...]) -> Candidate:

@@ -172,6 +172,8 @@ def _summary(top: Candidate, picture: Picture) -> str:
             return f"{what} runs out because {who} changed {top.change.key} from {top.change.old} to {top.change.new}; what the service uses did not grow"
         middle = f", and {top.middle.names[0]} grew ×{format_number(top.middle_growth)} with it" if top.middle is not None and top.middle_growth is not None and top.middle_growth >= 1.5 else ""
         return f"{what} fills up since {who} changed {top.change.key} from {top.change.old or '(not set)'} to {top.change.new or '(not set)'}{middle}"
+    if top.commit is not None:
+        return f"{what} fills up since commit {top.cause.commit[:8] if top.cause.commit else ''} by {top.cause.author} changed {top.cause.path}, whose keys are not readable"
     if top.kind is CauseKind.LOAD:
         return f"{what} runs out because traffic grew ×{format_number(picture.load_growth or 1.0)}; what each request takes stayed the same, and no change explains it"
     return f"{what} runs out: {top.summary}"

@@ -27,6 +27,9 @@ def choose_remedies(top: Candidate | None, others: list[Candidate], picture: Pic
         return ()
     if top.change is not None:
         return _take_back(top, others, gathered.changes)
+    if top.commit is not None:
+        action = Action(type=ActionType.REVERT_COMMIT, commit=top.cause.commit, path=top.cause.path, reason=f"{top.summary} brought it about")
+        return (Remedy(action=action, risk=Risk.MEDIUM, fixes_cause=True, summary=f"take commit {str(top.cause.commit)[:8]} back"),)
     if top.kind is CauseKind.CAPACITY:
         return (*_raise_ceiling(picture), _escalate("a limit is too small for normal work; its owner decides about a larger one"))
     if top.kind is CauseKind.LOAD:

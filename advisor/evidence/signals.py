@@ -104,6 +104,14 @@ _POOL_USED = re.compile(r"^(jvm_memory_pool_(used_bytes|bytes_used|used)|java_la
 _POOL_MAX = re.compile(r"^(jvm_memory_pool_(max_bytes|bytes_max|max)|java_lang_memorypool_usage_max)$")
 _HEAP_POOL = re.compile(r"eden|survivor|old|tenured|zheap|shenandoah|epsilon")
 
+_OUTBOUND = frozenset({"client", "downstream", "upstream", "outbound", "dependency", "remote", "backend"})
+
+
+def _outbound(name: str) -> bool:
+    """Return whether a metric is about calls that the service makes, by its words; a database pool's waiting counts."""
+    return bool(_OUTBOUND & set(re.split(r"[_.:]+", name))) or name.startswith(("hikaricp_connections_usage", "hikaricp_connections_acquire"))
+
+
 Rule = tuple[str, Callable[[str, dict[str, str]], bool]]
 
 
@@ -165,8 +173,8 @@ _RULES: tuple[Rule, ...] = (
     ("requests", _name(r"^(http_server_requests?(_duration)?(_seconds)?_count|http_requests_total|http_server_requests_total|http_requests_received_total|.*_http_requests?_total|tomcat_global_request_(seconds_)?count|catalina_globalrequestprocessor_requestcount(_total)?|requests_total|jetty_requests_(total|seconds_count)|undertow_request_count_total)$")),
     ("request_seconds", _name(r"^(http_server_requests?(_duration)?(_seconds)?_sum|tomcat_global_request_(seconds_)?sum|http_request_duration_seconds_sum)$")),
     ("sessions_created", _name(r"(?i)sessions?_created(_sessions)?(_total)?$|sessioncounter(_total)?$|sessions_opened_total$|logins?_total$")),
-    ("dependency_seconds", _name(r"^(http_client_requests?(_duration)?(_seconds)?_sum|.*(downstream|upstream|outbound|client|dependency|remote|backend).*(seconds|duration|latency).*_sum|hikaricp_connections_(usage|acquire)_seconds_sum)$")),
-    ("dependency_calls", _name(r"^(http_client_requests?(_duration)?(_seconds)?_count|.*(downstream|upstream|outbound|client|dependency|remote|backend).*(seconds|duration|latency).*_count|hikaricp_connections_(usage|acquire)_seconds_count)$")),
+    ("dependency_seconds", lambda n, _la: _outbound(n) and n.endswith(("_sum", "_seconds_total")) and re.search(r"second|duration|latency|usage|acquire|time", n) is not None),
+    ("dependency_calls", lambda n, _la: _outbound(n) and (n.endswith("_count") or re.search(r"(calls|requests)(_count)?_total$", n) is not None)),
     ("up", _name(r"^up$")),
 )
 
