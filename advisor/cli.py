@@ -464,12 +464,15 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show an investigation again."""
-    report = _workflow(config).incident(incident)
+    workflow = _workflow(config)
+    report = workflow.incident(incident)
     if as_json:
         return _write_json(report)
     from advisor.terminal.report import print_report
 
-    print_report(_console(), report)
+    # A report is as it was; where its proposals stand by now is said beside it.
+    standing = [{**p, "state": workflow.proposal(p["id"])[1]} for p in report["proposals"]]
+    print_report(_console(), {**report, "proposals": standing})
 
 
 @app.command()

@@ -72,7 +72,7 @@ def draw_proposal(proposal: Proposal, state: str, now: datetime) -> RenderableTy
     grid.add_row("digest", text(proposal.digest))
     for warning in proposal.warnings:
         grid.add_row(Text("warning", style="bold yellow"), text(warning, "yellow"))
-    title = Text.assemble((" Proposal ", "bold"), (safe(proposal.id), "bold cyan"), f" · {words(state)} ")
+    title = Text.assemble(("Proposal ", "bold"), (safe(proposal.id), "bold cyan"), f" · {words(state)}")
     parts: list[RenderableType] = [Panel(grid, title=title, title_align="left", border_style="cyan", padding=(0, 1))]
     parts += draw_patch(proposal)
     return Group(*parts)
@@ -126,9 +126,7 @@ def draw_rollback(plan: RollbackPlan) -> RenderableType:
 def draw_verification(verification: Verification) -> RenderableType:
     """Return a verdict with what every check measured."""
     mark, style = _VERDICTS.get(verification.verdict.value, ("?", "yellow"))
-    title = Text.assemble(
-        (f" {mark} ", f"bold {style}"), (f"verification {verification.verdict.value} ", f"bold {style}")
-    )
+    title = Text.assemble((f"{mark} verification {verification.verdict.value}", f"bold {style}"))
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1, overflow="fold")

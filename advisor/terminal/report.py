@@ -135,7 +135,6 @@ def draw_verdict(report: dict[str, Any]) -> RenderableType:
     )
     if outcome == "diagnosed":
         head.append(f" · {words(diagnosis.get('kind'))} · {percent(diagnosis.get('probability', 0.0))}", style)
-    head.append(" ")
     summary = text(diagnosis.get("summary", ""), characters_max=1200)
     if summary.plain:
         summary = Text(summary.plain[0].upper() + summary.plain[1:], style="bold")
@@ -267,6 +266,9 @@ def draw_proposal(proposal: dict[str, Any]) -> RenderableType:
         " · fixes the cause" if proposal["fixes_cause"] else " · does not fix the cause",
         style="" if proposal["fixes_cause"] else "yellow",
     )
+    state = proposal.get("state", "proposed")
+    if state != "proposed":
+        head.append(f" · {words(state)}", style="bold")
     if proposal.get("rollback_rehearsed"):
         head.append(" · rollback rehearsed")
     parts: list[RenderableType] = [head, Padding(text(proposal.get("summary", "")), (0, 0, 0, 2))]
@@ -291,7 +293,7 @@ def draw_next(report: dict[str, Any]) -> RenderableType:
     lines: list[RenderableType] = [
         Text.assemble(("! ", "bold yellow"), safe(w, 500)) for w in report["diagnosis"].get("warnings", ())
     ]
-    ready = [p for p in report.get("proposals", ()) if p.get("diff")]
+    ready = [p for p in report.get("proposals", ()) if p.get("diff") and p.get("state", "proposed") == "proposed"]
     hypotheses = report.get("hypotheses") or ()
     if ready:
         lines.append(
