@@ -31,11 +31,14 @@ from tests.support.gate import (
     KEY,
     MALLORY,
     NOW,
+    OTHER,
     PATH,
     POLICY,
     RULES,
+    FakeRepository,
     altered,
     approve,
+    fake_with_cause,
     fast_import,
     git,
     granted,
@@ -275,6 +278,54 @@ def test_a_file_that_the_change_added_goes_and_one_that_it_removed_comes_back(tm
     )
     listed = repository.diff(base, plan.proposal.tree)
     assert listed.count(b"diff --git") == 1  # only the README of somebody else differs from before
+
+
+# --- the repository held to its promise ----------------------------------------------------------------------------
+
+
+class Astray(FakeRepository):
+    """A repository that also puts back a file of somebody else."""
+
+    def apply_inverse(self, before: str, after: str, onto_commit: str, since_commit: str | None = None) -> str:
+        tree = super().apply_inverse(before, after, onto_commit, since_commit)
+        return self._tree({**self.files(tree), OTHER: b"a: 0\n"})
+
+
+class Inexact(FakeRepository):
+    """A repository that restores almost all bytes."""
+
+    def apply_inverse(self, before: str, after: str, onto_commit: str, since_commit: str | None = None) -> str:
+        tree = super().apply_inverse(before, after, onto_commit, since_commit)
+        return self._tree({**self.files(tree), PATH: self.files(tree)[PATH] + b"\n"})
+
+
+@pytest.mark.parametrize(("kind", "named"), [(Astray, OTHER), (Inexact, PATH)])
+def test_what_would_not_come_back_as_it_was_is_refused_by_name(kind: type[FakeRepository], named: str) -> None:
+    honest, commit = fake_with_cause()
+    proposal = propose(honest, revert_action(commit))
+    change = deliver(honest, _NoRecords(), proposal, granted(proposal), NOW)
+    faulty = kind(**vars(honest))
+    with pytest.raises(ChangeConflict, match=rf"{named} would not come back as it was"):
+        plan_rollback(
+            faulty,
+            change,
+            faulty.head(),
+            proposal_id="r",
+            nonce="n",
+            evidence_digest="e",
+            policy_version=POLICY,
+            now=NOW,
+        )
+
+
+class _NoRecords:
+    def begin_delivery(self, change: Change, at: datetime) -> None: ...
+
+    def resume_delivery(self, change: Change, at: datetime) -> None: ...
+
+    def record_outcome(self, change: Change, outcome: object, reason: str, at: datetime) -> None: ...
+
+    def supersede(self, proposal_id: str, reason: str, at: datetime) -> None: ...
 
 
 def test_a_standing_leave_needs_every_approver(scene: Scene) -> None:
