@@ -65,18 +65,14 @@ _TIME_WORDS = frozenset(
     "window backoff grace time live keepalive retention lease cooldown every after deadline refresh schedule "
     "frequency latency pause uptime session".split()
 )
-_SIZE_WORDS = frozenset(
-    "memory mem heap size buffer storage stack metaspace disk quota ram shm bytes".split()
-)
+_SIZE_WORDS = frozenset("memory mem heap size buffer storage stack metaspace disk quota ram shm bytes".split())
 _CORE_WORDS = frozenset(("cpu", "cpus", "cores", "millicores"))
 _COUNT_WORDS = frozenset(
     "count entries connections connection threads replicas requests items records rows messages elements "
     "capacity limit max min instances workers partitions retries attempts pool concurrency".split()
 )
 # Numbers that name something: twice the port is not more of anything.
-_NAME_WORDS = frozenset(
-    "port ports version tag uid gid pid user group revision year date id hash sha build".split()
-)
+_NAME_WORDS = frozenset("port ports version tag uid gid pid user group revision year date id hash sha build".split())
 _HIKARI = re.compile(
     r"hikari.*(?:timeout|lifetime|keepalive[-_]?time|leak[-_]?detection[-_]?threshold)\Z", re.IGNORECASE
 )
@@ -125,9 +121,7 @@ class _Hints:
         self.last = self.words[-1] if self.words else ""
         path = self.key.lower()
         # Compose files have the same words, but count as Docker does.
-        self.kubernetes = (
-            bool(_KUBERNETES_KEY.search(path)) and not self.flag and "deploy.resources." not in path
-        )
+        self.kubernetes = bool(_KUBERNETES_KEY.search(path)) and not self.flag and "deploy.resources." not in path
         self.jvm_size = bool(_JVM_SIZE.match(self.flag))
         self.dimension = "bytes" if self.jvm_size else self._dimension()
 
@@ -178,13 +172,9 @@ def _parse(text: str, hints: _Hints, other: Dimension | None = None) -> Quantity
     iso = _ISO.match(text)
     if iso:
         parts = [float(p) if p else 0.0 for p in iso.groups()]
-        return _quantity(
-            sum(p * u for p, u in zip(parts, (604800, 86400, 3600, 60, 1), strict=True)), "seconds"
-        )
+        return _quantity(sum(p * u for p, u in zip(parts, (604800, 86400, 3600, 60, 1), strict=True)), "seconds")
     if _COMPOUND.match(text):  # 1h30m: beside another unit of time, m can only be minutes
-        return _quantity(
-            sum(_number(n) * _duration_unit(u) for n, u in _COMPOUND_PART.findall(text)), "seconds"
-        )
+        return _quantity(sum(_number(n) * _duration_unit(u) for n, u in _COMPOUND_PART.findall(text)), "seconds")
     amount = _AMOUNT.match(text)
     if amount is None:
         return None
@@ -310,9 +300,7 @@ def compare(old: str | None, new: str | None, key: str = "") -> Comparison:
     """
     before, after = parse_pair(old, new, key)
     if before is None and after is None:
-        factor = (
-            _same_unit_ratio(old.strip(), new.strip(), key) if old is not None and new is not None else None
-        )
+        factor = _same_unit_ratio(old.strip(), new.strip(), key) if old is not None and new is not None else None
         return Comparison(None, None, factor, "")
     if before is None or after is None:
         known = before or after

@@ -257,9 +257,7 @@ def test_one_edit_is_told_as_itself(data: st.DataObject) -> None:
     assert changes
     assert len(diff_keys(edited, DEPLOYMENT, "d.yaml")) == len(changes)
     if read_entries(edited, "d.yaml").identities == file.identities:
-        assert {c.key for c in changes} <= {
-            e.key for e in file.entries if e.key.startswith(entry.key.split("[0]")[0])
-        }
+        assert {c.key for c in changes} <= {e.key for e in file.entries if e.key.startswith(entry.key.split("[0]")[0])}
 
 
 @settings(deadline=None, max_examples=200)

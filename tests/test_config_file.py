@@ -265,9 +265,7 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("data", "path", "reason"), MALFORMED, ids=[f"{m[1]}:{m[2][:24]}" for m in MALFORMED]
-)
+@pytest.mark.parametrize(("data", "path", "reason"), MALFORMED, ids=[f"{m[1]}:{m[2][:24]}" for m in MALFORMED])
 def test_a_malformed_file_is_refused_with_a_reason(data: bytes, path: str, reason: str) -> None:
     with pytest.raises(SourceMalformed) as caught:
         read_entries(data, path)
@@ -306,10 +304,7 @@ HOSTILE = {
         "a.yaml",
     ),
     "embedded file named often": (
-        b'x: &x "{\\"a\\": [1'
-        + b",1" * 20_000
-        + b']}"\n'
-        + b"".join(b'"a%d.json": *x\n' % i for i in range(5000)),
+        b'x: &x "{\\"a\\": [1' + b",1" * 20_000 + b']}"\n' + b"".join(b'"a%d.json": *x\n' % i for i in range(5000)),
         "a.yaml",
     ),
     "blank block": (b"a: |\n" + b" " * (MEBI - 10), "a.yaml"),
@@ -469,9 +464,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("data", "path", "key", "new", "reason"), REFUSED, ids=[f"{r[2][-30:]}={r[3]!r}" for r in REFUSED]
 )
-def test_an_edit_that_is_not_exact_is_refused(
-    data: bytes, path: str, key: str, new: str, reason: str
-) -> None:
+def test_an_edit_that_is_not_exact_is_refused(data: bytes, path: str, key: str, new: str, reason: str) -> None:
     with pytest.raises(ChangeRefused, match=path) as caught:
         set_value(data, path, key, new)
     assert reason in str(caught.value)
@@ -491,9 +484,7 @@ REMOVALS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("data", "path", "key", "result"), REMOVALS, ids=[f"{r[1]}:{r[2]}" for r in REMOVALS]
-)
+@pytest.mark.parametrize(("data", "path", "key", "result"), REMOVALS, ids=[f"{r[1]}:{r[2]}" for r in REMOVALS])
 def test_a_key_goes_with_its_lines(data: bytes, path: str, key: str, result: bytes) -> None:
     assert remove_key(data, path, key) == result
 
@@ -535,9 +526,7 @@ INSERTIONS = [
 @pytest.mark.parametrize(
     ("data", "path", "key", "value", "result"), INSERTIONS, ids=[f"{i[1]}:{i[2]}" for i in INSERTIONS]
 )
-def test_a_key_is_added_on_a_line_of_its_own(
-    data: bytes, path: str, key: str, value: str, result: bytes
-) -> None:
+def test_a_key_is_added_on_a_line_of_its_own(data: bytes, path: str, key: str, value: str, result: bytes) -> None:
     assert insert_key(data, path, key, value) == result
     assert remove_key(result, path, key) == data
 
@@ -594,8 +583,7 @@ REVERTS = {
         b"env:\n- name: A\n  value: 1\n",
         b"env:\n    - name: A\n      value: 1\n    - name: C\n      value: 1\n",
         ["env[B].name", "env[B].value"],
-        b"env:\n    - name: A\n      value: 1\n"
-        b"    - name: B\n      value: x\n    - name: C\n      value: 1\n",
+        b"env:\n    - name: A\n      value: 1\n    - name: B\n      value: x\n    - name: C\n      value: 1\n",
     ),
     "flag changed": (
         b"o: -Xmx1g -Xss1m\n",
@@ -640,10 +628,7 @@ def test_reverted_keys_get_back_what_they_were(name: str) -> None:
 
 def test_a_key_of_an_embedded_file_is_reverted_in_a_file_that_moved_on() -> None:
     after = MANIFEST.replace(b"timeout: 30m", b"timeout: 24h")
-    assert (
-        revert_keys(MANIFEST, after, after.replace(b"replicas: 3", b"replicas: 4"), "d.yaml", [TIMEOUT])
-        == LATER
-    )
+    assert revert_keys(MANIFEST, after, after.replace(b"replicas: 3", b"replicas: 4"), "d.yaml", [TIMEOUT]) == LATER
 
 
 def test_a_removed_key_of_an_embedded_file_comes_back() -> None:
@@ -703,14 +688,11 @@ SEEDS = {
     "application.yml": SPRING,
     "values.yaml": HELM_VALUES,
     "a.json": b'{"a": [1, 2.5e3, {"name": "n\\u00e9", "v": "x\\ny -Xmx1g"}], "b": {"c": null}, "e": []}',
-    "a.toml": b'a = 1\n[t."x.y"]\nb = "s\\n" # c\n'
-    b'c = [1, {z = \'q\'}]\n[[arr]]\nname = "n"\nm = """x\ny"""\n',
-    "application.properties": b"a=b\nc : d\\\n   e\n! c\n"
-    b"#---\nq\\ r = \\u00e9x\n\xe9=1\nJAVA_OPTS=-Xmx1g -Da=b\n",
+    "a.toml": b'a = 1\n[t."x.y"]\nb = "s\\n" # c\nc = [1, {z = \'q\'}]\n[[arr]]\nname = "n"\nm = """x\ny"""\n',
+    "application.properties": b"a=b\nc : d\\\n   e\n! c\n#---\nq\\ r = \\u00e9x\n\xe9=1\nJAVA_OPTS=-Xmx1g -Da=b\n",
     ".env": b'export A=b # c\nB="q \\" $X"\nC=\'x\'\nJAVA_OPTS="-Xmx1g -Xss1m"\nD=\n',
     "jvm.options": b"# c\n-Xmx1g\n8-13:-XX:+UseG1GC\n--add-opens=a/b=ALL\n",
-    "Dockerfile": b"FROM a/b:1 AS x\n"
-    b'ENV A=b C="d e" \\\n  JAVA_OPTS="-Xmx1g -Xss1m"\nFROM scratch\nCMD ["java"]\n',
+    "Dockerfile": b'FROM a/b:1 AS x\nENV A=b C="d e" \\\n  JAVA_OPTS="-Xmx1g -Xss1m"\nFROM scratch\nCMD ["java"]\n',
 }
 _MARKS = rb"""&a |*a|<<: |- |: |"|'|>|{|[|]|#|\|? |---|=|-Xmx2g|!x """.split(b"|")
 BYTES = st.sampled_from(
@@ -819,11 +801,7 @@ def test_an_edit_changes_one_key_and_its_way_back_restores_it(
 
 def _related(key: str, other: str) -> bool:
     flagged = key.rpartition(":-")[0] or key, other.rpartition(":-")[0] or other
-    return (
-        key.startswith(other)
-        or other.startswith(key)
-        or any(f.startswith(flagged[0][:-3]) for f in flagged[1:])
-    )
+    return key.startswith(other) or other.startswith(key) or any(f.startswith(flagged[0][:-3]) for f in flagged[1:])
 
 
 @settings(RELAXED, max_examples=200)

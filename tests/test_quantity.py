@@ -137,9 +137,7 @@ def test_memory_is_read_in_bytes(text: str, key: str, size: float) -> None:
     assert (found.dimension, found.value) == ("bytes", pytest.approx(size))
 
 
-@pytest.mark.parametrize(
-    ("text", "key", "value", "dimension"), KUBERNETES + OTHERS, ids=lambda v: str(v)[-30:]
-)
+@pytest.mark.parametrize(("text", "key", "value", "dimension"), KUBERNETES + OTHERS, ids=lambda v: str(v)[-30:])
 def test_quantities_follow_their_readers_rules(text: str, key: str, value: float, dimension: str) -> None:
     found = parse_quantity(text, key)
     assert found is not None

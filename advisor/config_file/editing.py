@@ -139,17 +139,12 @@ def refuse_shared(file: ConfigFile, entry: Entry) -> None:
     others = [
         other.key
         for other in file.entries
-        if other.source is not None
-        and other.source[0] <= start
-        and end <= other.source[1]
-        and other.key != entry.key
+        if other.source is not None and other.source[0] <= start and end <= other.source[1] and other.key != entry.key
     ]
     if others:
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         names = ", ".join(others[:5])
-        raise ChangeRefused(
-            f"{file.path}: key {entry.key}: its value is anchored and also changes {names}{more}"
-        )
+        raise ChangeRefused(f"{file.path}: key {entry.key}: its value is anchored and also changes {names}{more}")
 
 
 def check(file: ConfigFile, edited: bytes, expected: dict[Identity, str | None]) -> ConfigFile:
@@ -185,9 +180,7 @@ def check(file: ConfigFile, edited: bytes, expected: dict[Identity, str | None])
         if identity in expected or identity in around or _is_inside(file, now, identity, expected):
             continue
         if before is None or after is None or before.value != after.value:
-            raise ChangeRefused(
-                f"{file.path}: key {next(iter(expected))[1]}: the edit would also change {identity[1]}"
-            )
+            raise ChangeRefused(f"{file.path}: key {next(iter(expected))[1]}: the edit would also change {identity[1]}")
     if len(now.identities) != len(file.identities):
         raise ChangeRefused(f"{file.path}: the edit would change the number of documents")
     return now
@@ -204,9 +197,7 @@ def _around(file: ConfigFile, expected: Iterable[Identity]) -> set[Identity]:
     return found
 
 
-def _is_inside(
-    file: ConfigFile, now: ConfigFile, identity: Identity, expected: dict[Identity, str | None]
-) -> bool:
+def _is_inside(file: ConfigFile, now: ConfigFile, identity: Identity, expected: dict[Identity, str | None]) -> bool:
     for version in (file, now):
         entry = version.index.get(identity)
         while entry is not None and entry.parent:
@@ -373,9 +364,7 @@ def _holds(entry: Entry, key: str, document: int) -> bool:
     return inside_key and embedded_name(entry.key) is not None
 
 
-def _insert_flag(
-    data: bytes, file: ConfigFile, holder_key: str, flag: str, value: str, document: int
-) -> bytes:
+def _insert_flag(data: bytes, file: ConfigFile, holder_key: str, flag: str, value: str, document: int) -> bytes:
     holder = require(file, holder_key, document)
     if flag.startswith("-XX:+"):
         word = flag if value == "true" else flag.replace("+", "-", 1)
@@ -384,9 +373,7 @@ def _insert_flag(
     else:
         word = f"{flag}={value}" if value else flag
     if re.search(r"[\s\"']", word):
-        raise ChangeRefused(
-            f"{file.path}: key {holder_key}:{flag}: a flag with spaces or quotes is not added"
-        )
+        raise ChangeRefused(f"{file.path}: key {holder_key}:{flag}: a flag with spaces or quotes is not added")
     return insert_word(data, file, holder, word, None, None)
 
 
@@ -438,9 +425,7 @@ def insert_word(
     return _on_text(data, file, lambda text: _with_word(text, file, spot, word, after, before))
 
 
-def _with_word(
-    text: str, file: ConfigFile, holder: Entry, word: str, after: str | None, before: str | None
-) -> str:
+def _with_word(text: str, file: ConfigFile, holder: Entry, word: str, after: str | None, before: str | None) -> str:
     written = inside(holder, word)
     words = list(re.finditer(r"\S+", holder.value))
     if written is None or not words:

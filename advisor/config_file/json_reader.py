@@ -22,9 +22,7 @@ from advisor.config_file.source_map import SourceMap
 
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _STRING = re.compile(r'"(?>[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+"')
-_BARE = re.compile(
-    r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![\w.+-])|(?:true|false|null)(?![\w.+-])"
-)
+_BARE = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![\w.+-])|(?:true|false|null)(?![\w.+-])")
 _PART = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)|[^\\]", re.S)
 _ITEM_NAMES = ("name", "key", "id")
 
@@ -88,11 +86,7 @@ class _Scanner:
             return (at, end, "double", content)
         match = _BARE.match(self.text, at)
         if match is None:
-            what = (
-                f"not JSON: {self.text[at : at + 20]!r} is no value"
-                if first
-                else "not JSON: it ends too early"
-            )
+            what = f"not JSON: {self.text[at : at + 20]!r} is no value" if first else "not JSON: it ends too early"
             raise Unreadable(what, at)
         return (at, match.end(), "bare", match.group())
 

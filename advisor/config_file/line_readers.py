@@ -41,9 +41,7 @@ _ENV_COMMENT = re.compile(r"(?:^|[ \t])#")
 _OPTION_LINE = re.compile(r"[ \t]*+(?:(\d+-?\d*+):)?(-[^\r\n]*+)")
 _INSTRUCTION = re.compile(r"[ \t]*+([A-Za-z]++)[ \t]++")
 _FROM = re.compile(r"(?:--\w+=\S+[ \t]+)*+([^\s\\]+)(?:[ \t]+[Aa][Ss][ \t]+(\S+))?")
-_DOCKER_WORD = re.compile(
-    r"""([A-Za-z_][\w.\-]*+)=((?>[^\s"'\\]++|\\.|"(?>[^"\\]++|\\.)*+"|'[^']*+')*+)""", re.S
-)
+_DOCKER_WORD = re.compile(r"""([A-Za-z_][\w.\-]*+)=((?>[^\s"'\\]++|\\.|"(?>[^"\\]++|\\.)*+"|'[^']*+')*+)""", re.S)
 _HEREDOC = re.compile(r"<<-?\s*+[\"']?([A-Za-z_]\w*)")
 
 Region = tuple[int, int]
@@ -157,9 +155,7 @@ def unescape_property(raw: str, offset: int) -> tuple[str, SourceMap]:
             decoded.append(chr(int(part[2:], 16)) if long else _PROPERTY_ESCAPES.get(part[1], part[1]))
             source.append(-1)
     text = "".join(decoded)
-    if any(
-        "\ud800" <= c <= "\udfff" for c in text
-    ):  # pairs of \u escapes, as Java writes what is beyond the BMP
+    if any("\ud800" <= c <= "\udfff" for c in text):  # pairs of \u escapes, as Java writes what is beyond the BMP
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return text, [-1] * len(text)
     return text, source
@@ -184,12 +180,7 @@ def read_env(text: str, strict: bool) -> Lines:
         if assignment:
             entry, end = _assignment(text, assignment)
             found.add(entry, (at, end))
-        elif (
-            strict
-            and body
-            and body[0] != "#"
-            and not re.fullmatch(r"(?:export\s++)?[A-Za-z_][\w.\-]*+", body)
-        ):
+        elif strict and body and body[0] != "#" and not re.fullmatch(r"(?:export\s++)?[A-Za-z_][\w.\-]*+", body):
             raise Unreadable("not an assignment NAME=value", at)
         elif not strict and (heredoc := _HEREDOC.search(body)):
             end = _heredoc_end(text, end, heredoc[1])
@@ -302,9 +293,7 @@ def _from(found: _Collected, text: str, at: int, region: Region, stage: int, ide
     found.add(Entry(stage, "FROM", match[1], match.start(1), match.end(1), "plain", "dockerfile"), region)
 
 
-def _instruction(
-    found: _Collected, text: str, instruction: re.Match[str], region: Region, stage: int
-) -> None:
+def _instruction(found: _Collected, text: str, instruction: re.Match[str], region: Region, stage: int) -> None:
     name, first = instruction[1].upper(), instruction.end()
     last = first + len(text[first : region[1]].rstrip())
     words = list(_DOCKER_WORD.finditer(text, first, last)) if name in ("ENV", "ARG") else []

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from functools import lru_cache
 
+from advisor.config_file.hcl_reader import read_hcl
 from advisor.config_file.json_reader import read_json, string_map
 from advisor.config_file.jvm_flags import find_flags
 from advisor.config_file.line_readers import (
@@ -47,6 +48,7 @@ _SPRING_PROPERTIES = re.compile(r"(?:application|bootstrap)(?:-[\w.-]+)?\.proper
 _FORMATS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\.ya?ml\Z"), "yaml"),
     (re.compile(r"\.json\Z"), "json"),
+    (re.compile(r"\.(?:hcl|nomad|tf|tfvars)\Z"), "hcl"),
     (re.compile(r"\.toml\Z"), "toml"),
     (re.compile(r"\.properties\Z"), "properties"),
     (re.compile(r"(?:^|\.)env(?:\.[\w-]+)*\Z|^env\.\w+\Z"), "env"),
@@ -84,9 +86,7 @@ def _read(data: bytes, path: str) -> ConfigFile:
         _check_unique(entries)
     except Unreadable as error:
         raise malformed(path, text, error) from error
-    except (
-        RecursionError
-    ) as error:  # bounded nesting should make this unreachable; a caller deep in a stack may not
+    except RecursionError as error:  # bounded nesting should make this unreachable; a caller deep in a stack may not
         raise SourceMalformed(f"{path}: nested too deeply to be read") from error
     entries = _in_bytes(entries, data, text)
     return ConfigFile(path, "env" if name == "shell" else name, tuple(entries), tuple(identities), regions)
@@ -152,6 +152,8 @@ def read_text(text: str, name: str, file_name: str) -> tuple[list[Entry], list[s
         return found.entries, found.identities, ()
     if name == "json":
         return read_json(text), [""], ()
+    if name == "hcl":
+        return read_hcl(text), [""], ()
     if name == "toml":
         entries, regions = read_toml(text)
         return entries, [""], tuple(regions.items())
@@ -223,7 +225,7 @@ def value_map(entry: Entry, text: str) -> SourceMap | None:
         return entry.start
     if entry.format == "yaml":
         return yaml_scalar(text, entry.start, entry.end, entry.style, entry.value)
-    if entry.format == "json":
+    if entry.format in ("json", "hcl"):
         return string_map(text, entry.start, entry.end, entry.value)
     if entry.format == "properties":
         value, source = unescape_property(raw, entry.start)
@@ -241,14 +243,8 @@ def _span(source: SourceMap | None, start: int | None, end: int | None) -> tuple
 
 def _flags(entry: Entry, text: str, budget: _Budget) -> list[Entry]:
     budget.spend(entry.value, entry.start)
-    prefix = _POSITION.sub(
-        "", entry.key
-    )  # flags of a list of arguments are keys of the list: position says nothing
-    java = (
-        prefix != entry.key
-        and entry.value[:2] in ("-X", "-D")
-        and ("." in entry.value or "-X" in entry.value)
-    )
+    prefix = _POSITION.sub("", entry.key)  # flags of a list of arguments are keys of the list: position says nothing
+    java = prefix != entry.key and entry.value[:2] in ("-X", "-D") and ("." in entry.value or "-X" in entry.value)
     flags = find_flags(entry.value, entry.key, java).flags
     if not flags:
         return []
@@ -366,6 +362,4 @@ def _moved(entry: Entry, at: Callable[[int], int]) -> Entry:
         source = entry.source
         return entry if source is None else entry._replace(source=(at(source[0]), at(source[1])))
     moved = entry._replace(start=at(entry.start), end=at(entry.end))
-    return (
-        moved if entry.source is None else moved._replace(source=(at(entry.source[0]), at(entry.source[1])))
-    )
+    return moved if entry.source is None else moved._replace(source=(at(entry.source[0]), at(entry.source[1])))

@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 from advisor.errors import SourceMalformed
 
-FILE_BYTES_MAX = (
-    1 << 20
-)  # the largest real manifest seen was 300 kB; beyond 1 MiB it is data, not configuration
+FILE_BYTES_MAX = 1 << 20  # the largest real manifest seen was 300 kB; beyond 1 MiB it is data, not configuration
 ENTRIES_MAX = 50_000
 NODES_MAX = 130_000  # of YAML, as written and with aliases followed: an alias bomb stops here, below a second
 NESTING_MAX = 100
@@ -46,7 +44,7 @@ class Entry(NamedTuple):
         style: How the token is written: ``plain``, ``single``, ``double``, ``literal``, ``folded``,
             ``empty``, …
         format: The syntax of the token: ``yaml``, ``json``, ``toml``, ``properties``, ``env``,
-            ``dockerfile``, ``flag``.
+            ``dockerfile``, ``hcl``, ``flag``.
         scope: ``Deployment/checkout`` or ``Deployment/checkout/<container>`` in Kubernetes manifests,
             ``profile:prod`` in a Spring document, the stage's name in a Dockerfile, else empty.
         parent: Key of the value that this one was found in (flags in a string, keys of an embedded file),
@@ -76,7 +74,7 @@ class ConfigFile:
     """A configuration file, read.
 
     Attributes:
-        format: ``yaml``, ``json``, ``toml``, ``properties``, ``env``, ``jvm_options``, ``dockerfile``, or
+        format: ``yaml``, ``json``, ``toml``, ``properties``, ``env``, ``jvm_options``, ``dockerfile``, ``hcl``, or
             ``text``: a format that is not read by key, with no entries.
         identities: For each document what it is about (``apps/Deployment/shop/checkout``, ``profile:prod``),
             else empty: documents of two versions are matched by it, so that one put in front shifts nothing.

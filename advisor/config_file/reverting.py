@@ -147,11 +147,7 @@ def _refuse_positions(found: list[_Key], old: ConfigFile, new: ConfigFile) -> No
 
 def _in_list(entry: Entry, prefix: str, like: Entry | None) -> bool:
     same = like is None or entry.document == like.document
-    return (
-        same
-        and not entry.parent
-        and bool(entry.key.startswith(prefix) and _POSITION.match(entry.key, len(prefix)))
-    )
+    return same and not entry.parent and bool(entry.key.startswith(prefix) and _POSITION.match(entry.key, len(prefix)))
 
 
 def _restore_values(data: bytes, file: ConfigFile, found: list[_Key], before: bytes) -> bytes:
@@ -171,9 +167,7 @@ def _restore_values(data: bytes, file: ConfigFile, found: list[_Key], before: by
             if emptied is not None:
                 data = emptied
             else:
-                data = replace(
-                    data, now, entry, key.before.value, _old_token(key.before, entry, before, data)
-                )
+                data = replace(data, now, entry, key.before.value, _old_token(key.before, entry, before, data))
     return data
 
 
@@ -193,12 +187,7 @@ def _emptied(data: bytes, file: ConfigFile, was: Entry, entry: Entry) -> bytes |
 
 def _old_token(was: Entry, entry: Entry, before: bytes, data: bytes) -> bytes | None:
     """Return the very bytes of the old value, where they mean the same at the new place."""
-    if (
-        was.start is None
-        or was.end is None
-        or was.format != entry.format
-        or was.style in ("alias", "collection")
-    ):
+    if was.start is None or was.end is None or was.format != entry.format or was.style in ("alias", "collection"):
         return None
     token = before[was.start : was.end]
     if entry.style == "empty" and was.style != "empty" and entry.format == "yaml":
@@ -230,9 +219,7 @@ def _with_wholes(entries: list[Entry], file: ConfigFile, other: ConfigFile) -> l
             if other.entry(holder.key, None) is not None:
                 break
             inside = [e for e in file.entries if e.parent == holder.key and e.document == holder.document]
-            residue = (
-                find_flags(holder.value, holder.key, java=True).residue if inside[0].format == "flag" else ()
-            )
+            residue = find_flags(holder.value, holder.key, java=True).residue if inside[0].format == "flag" else ()
             if holder.identity not in listed and (residue or any(e.identity not in listed for e in inside)):
                 break
             outer = holder
@@ -286,9 +273,7 @@ def _encode(text: str, like: bytes) -> bytes:
     try:
         return (_BOM if like.startswith(_BOM) else b"") + text.encode(encoding_of(like))
     except UnicodeEncodeError as error:
-        raise ChangeRefused(
-            "the old lines cannot be written in the encoding that the file has now"
-        ) from error
+        raise ChangeRefused("the old lines cannot be written in the encoding that the file has now") from error
 
 
 def _put_back_nested(data: bytes, path: str, old: ConfigFile, entry: Entry, document: int) -> bytes:

@@ -24,9 +24,7 @@ _PLAIN_START = re.compile(r"(?:[-?:](?=\S)|[^\s\-?:,\[\]{}#&*!|>'\"%@`])")
 _UNSAFE_PLAIN = re.compile(r": |\s#|:\Z|\A(?:---|\.\.\.)(?:\s|\Z)")
 _JSON_BARE = re.compile(r"(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)\Z")
 _TOML_BARE = re.compile(r"(?:[+-]?(?:0|[1-9](?:_?\d)*)(?:\.\d(?:_?\d)*)?(?:[eE][+-]?\d+)?|true|false)\Z")
-_TOML_OTHER = re.compile(
-    r"(?:[+-]?(?:inf|nan)|0[xob][\da-fA-F_]+|\d{4}-\d\d-\d\d[\dT:.+\-Z ]*|\d\d:\d\d:[\d.]+)\Z"
-)
+_TOML_OTHER = re.compile(r"(?:[+-]?(?:inf|nan)|0[xob][\da-fA-F_]+|\d{4}-\d\d-\d\d[\dT:.+\-Z ]*|\d\d:\d\d:[\d.]+)\Z")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0", '"': '\\"', "\\": "\\\\"}
 
@@ -56,7 +54,7 @@ def candidates(entry: Entry, raw: str, new: str) -> list[str]:
     """
     if entry.format == "yaml":
         return _yaml(entry, raw, new)
-    if entry.format == "json":
+    if entry.format in ("json", "hcl"):
         return _json(entry, new)
     if entry.format == "toml":
         return _toml(entry, new)
@@ -71,14 +69,12 @@ def candidates(entry: Entry, raw: str, new: str) -> list[str]:
 
 def inside(parent: Entry, token: str) -> str | None:
     """Return a token as it is written inside the parent's own token, or None if that is not certain."""
-    if parent.format == "json":
+    if parent.format in ("json", "hcl"):
         return str(json.dumps(token, ensure_ascii=False))[1:-1]
     if "\n" in token or "\r" in token:
         return None
     if parent.style == "double":
-        return (
-            _double(token)[1:-1] if parent.format in ("yaml", "toml") else token if '"' not in token else None
-        )
+        return _double(token)[1:-1] if parent.format in ("yaml", "toml") else token if '"' not in token else None
     if parent.style == "single":
         if parent.format == "yaml":
             return token.replace("'", "''")
@@ -132,9 +128,7 @@ def _double(text: str) -> str:
         elif char.isprintable():
             escaped.append(char)
         else:
-            escaped.append(
-                f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-            )
+            escaped.append(f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
     return '"' + "".join(escaped) + '"'
 
 

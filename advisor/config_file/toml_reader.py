@@ -45,9 +45,7 @@ def read_toml(text: str) -> tuple[list[Entry], dict[tuple[int, str], tuple[int, 
         Unreadable: Not TOML, or beyond a bound.
     """
     if len(text) > TOML_BYTES_MAX:
-        raise Unreadable(
-            f"{len(text)} characters, more than the {TOML_BYTES_MAX} that are read of a TOML file"
-        )
+        raise Unreadable(f"{len(text)} characters, more than the {TOML_BYTES_MAX} that are read of a TOML file")
     scanner = _Scanner(text.replace("\r\n", " \n"))  # the same length, so positions stay; TOML has no lone CR
     scanner.document()
     try:

@@ -37,9 +37,7 @@ class _Tree:
         self.text = text
         self.path = path
         places: list[Place] = []
-        self.entries = {
-            (e.document, e.key) for e in read_yaml(text, path.rsplit("/", 1)[-1].lower(), places).entries
-        }
+        self.entries = {(e.document, e.key) for e in read_yaml(text, path.rsplit("/", 1)[-1].lower(), places).entries}
         self.by_key = {(p.document, p.key): p for p in places}
         self.children: dict[int, list[Place]] = {}
         for place in places:
@@ -98,9 +96,7 @@ class _Tree:
         """
         holder, node = place.holder, place.node
         if holder is None or holder.style != "block":
-            raise ChangeRefused(
-                f"{self.path}: key {place.key}: it stands in a flow collection, not on its own lines"
-            )
+            raise ChangeRefused(f"{self.path}: key {place.key}: it stands in a flow collection, not on its own lines")
         first = holder.items[2 * place.number] if holder.kind == MAPPING else node
         start = max(self.text.rfind("\n", 0, first.start), self.text.rfind("\r", 0, first.start)) + 1
         lead = self.text[start : first.start]
@@ -108,9 +104,7 @@ class _Tree:
         rest = _REST.match(self.text, _last(node))
         if not plain or rest is None:
             raise ChangeRefused(f"{self.path}: key {place.key}: it shares its line with something else")
-        return Region(
-            start, rest.end(), len(lead) - len(lead.lstrip(" ")) if holder.kind == SEQUENCE else len(lead)
-        )
+        return Region(start, rest.end(), len(lead) - len(lead.lstrip(" ")) if holder.kind == SEQUENCE else len(lead))
 
 
 def _below(key: str, prefix: str) -> bool:
@@ -193,9 +187,7 @@ def _insert(text: str, path: str, old: _Tree, place: Place, documents: dict[int,
     holder_key = old.holder_key(place)
     holder = now.holder((document, holder_key))
     if holder is None or not holder.items or place.holder is None or holder.kind != place.holder.kind:
-        raise ChangeRefused(
-            f"{path}: key {place.key}: its parent {holder_key or '(the document)'} is no longer there"
-        )
+        raise ChangeRefused(f"{path}: key {place.key}: its parent {holder_key or '(the document)'} is no longer there")
     region = old.region(place)
     at, column = _spot(now, old, place, document)
     lines = _moved(old.text[region.start : region.end], column - region.column, path, place.key)

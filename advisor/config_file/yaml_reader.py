@@ -315,9 +315,7 @@ class _Walk:
             value, style = f"{tag} {value}", "tagged"  # !Ref name, !vault …: the tag is half of the meaning
         self._add(node, key, value, style, scope, source)
 
-    def _add(
-        self, node: Node, key: str, value: str, style: str, scope: str, source: tuple[int, int] | None
-    ) -> None:
+    def _add(self, node: Node, key: str, value: str, style: str, scope: str, source: tuple[int, int] | None) -> None:
         size = len(key)
         self.key_characters += size
         if size > KEY_CHARACTERS_MAX or self.key_characters > KEYS_CHARACTERS_MAX:

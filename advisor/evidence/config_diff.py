@@ -22,15 +22,11 @@ ChangeKind = Literal["added", "removed", "changed"]
 
 _ALIGNED_ITEMS_PRODUCT_MAX = 40_000  # two lists of 200: beyond, items are compared by position
 _RENAME_COMPARISONS_MAX = 50_000
-_RENAME_EQUAL_MIN = (
-    3  # a renamed variable is a removed and an added one; a renamed container is one container
-)
+_RENAME_EQUAL_MIN = 3  # a renamed variable is a removed and an added one; a renamed container is one container
 _POSITION = re.compile(r"\[(\d+)\]")
 _ITEM = re.compile(r'\[(?:"(?>[^"\\]++|\\.)*+"|[^\]"]*+)\](?:#\d+)?')
 _SHOWN_ITEMS_MAX = 20
-_AMOUNTS_MAX = (
-    2_000  # a commit that changes more keys of a file than this changed data; no one reads its factors
-)
+_AMOUNTS_MAX = 2_000  # a commit that changes more keys of a file than this changed data; no one reads its factors
 
 
 class KeyChange(Record):
@@ -102,11 +98,7 @@ def _read(data: bytes | None, path: str) -> ConfigFile:
 def _differing(old: ConfigFile, new: ConfigFile) -> list[_Pair]:
     documents = match_documents(old, new)
     straight = all(a == b for a, b in documents.items())
-    before = (
-        old.index
-        if straight
-        else {(documents.get(e.document, -1 - e.document), e.key): e for e in old.entries}
-    )
+    before = old.index if straight else {(documents.get(e.document, -1 - e.document), e.key): e for e in old.entries}
     if straight and len(documents) < len(old.identities):
         before = {(documents.get(e.document, -1 - e.document), e.key): e for e in old.entries}
     after = new.index
@@ -129,7 +121,7 @@ def _differs(old: Entry, new: Entry) -> bool:
 
 def _typed(entry: Entry) -> bool:
     """Return whether ``3`` and ``"3"`` are two values to the program that reads the file."""
-    return entry.format in ("json", "toml") or (entry.format == "yaml" and "/" in entry.scope)
+    return entry.format in ("json", "toml", "hcl") or (entry.format == "yaml" and "/" in entry.scope)
 
 
 class _Moved(NamedTuple):
@@ -275,9 +267,7 @@ def _pair_renamed(pairs: list[_Pair], new: ConfigFile) -> list[_Pair]:
     for (old_list, _), old_rest in gone.items():
         best: tuple[int, dict[str, Entry]] | None = None
         for (new_list, _), new_rest in come.items():
-            equal = sum(
-                1 for rest, e in old_rest.items() if rest in new_rest and new_rest[rest].value == e.value
-            )
+            equal = sum(1 for rest, e in old_rest.items() if rest in new_rest and new_rest[rest].value == e.value)
             enough = equal >= _RENAME_EQUAL_MIN and equal * 2 >= max(len(old_rest), len(new_rest))
             free = not any(id(e) in used for e in (*old_rest.values(), *new_rest.values()))
             if new_list == old_list and enough and free and (best is None or equal > best[0]):
