@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from advisor.config_file.reading import detect
 from advisor.diagnosis import Cause, Term
 from advisor.diagnosis.knobs import Effect, Knob, match_knob, metric_fits, shared_words, speaks_of_another
 from advisor.diagnosis.picture import WORDS, Picture, effective_at, growth_of
@@ -106,9 +107,17 @@ def _changed(service: str, picture: Picture, gathered: Gathered, knobs: tuple[Kn
         for changed_file in commit.files:
             for change in changed_file.keys:
                 out.append(_judge_change(service, picture, gathered, answer, commit, change, knobs))
-            if not changed_file.keys and changed_file.note and changed_file.status in ("modified", "added", "deleted"):
-                out.append(_judge_file(service, picture, commit, changed_file.path, changed_file.note))
+            note = changed_file.note or ("" if changed_file.keys else _not_read_by_key(changed_file.path))
+            if note and changed_file.status in ("modified", "added", "deleted"):
+                out.append(_judge_file(service, picture, commit, changed_file.path, note))
     return out
+
+
+def _not_read_by_key(path: str) -> str:
+    """Return why a file gives no keys, or nothing where it has none to give (prose) or simply none changed."""
+    if path.lower().endswith((".md", ".txt", ".rst", ".adoc", ".gitignore", "codeowners", "license")):
+        return ""
+    return "not in a format that is read by key" if detect(path) == "text" else ""
 
 
 def _judge_file(service: str, picture: Picture, commit: CommitChange, path: str, note: str) -> Candidate:
