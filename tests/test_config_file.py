@@ -273,7 +273,7 @@ def test_a_malformed_file_is_refused_with_a_reason(data: bytes, path: str, reaso
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["README.md", "run.py", "deploy.yaml.tpl", "main.tf", "nginx.conf"])
+@pytest.mark.parametrize("path", ["README.md", "run.py", "deploy.yaml.tpl", "nginx.conf"])
 def test_unknown_formats_have_no_keys(path: str) -> None:
     file = read_entries(b"a: 1\n", path)
     assert (file.format, file.entries) == ("text", ())
