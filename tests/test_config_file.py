@@ -311,6 +311,7 @@ HOSTILE = {
     "flags": (b"JAVA_OPTS: " + b"-Xmx1g " * 140_000, "a.yaml"),
     "open quotes": (b"JAVA_OPTS: >\n  -Xmx1g\n" + b'  "\n' * 200_000, "a.yaml"),
     "many documents": (b"---\n" * 200_000, "a.yaml"),
+    "long block label over many": (b'a "' + b"k" * 500_000 + b'" {\n' + b"x = 1\n" * 9000 + b"}", "a.tf"),
     "json escapes": (b'["' + b"\\u0041" * 170_000 + b'"]', "a.json"),
     "json open": (b'{"a":' * 200_000, "a.json"),
     "toml dots": (b"a." * 500_000, "a.toml"),

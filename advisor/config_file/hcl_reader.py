@@ -9,7 +9,15 @@ from __future__ import annotations
 import json
 import re
 
-from advisor.config_file.records import ENTRIES_MAX, NESTING_MAX, Entry, Unreadable, child_key
+from advisor.config_file.records import (
+    ENTRIES_MAX,
+    KEY_CHARACTERS_MAX,
+    KEYS_CHARACTERS_MAX,
+    NESTING_MAX,
+    Entry,
+    Unreadable,
+    child_key,
+)
 
 _SPACE = re.compile(r"(?:[ \t\r]++|#[^\n]*+|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+")
 _LINES = re.compile(r"(?:[ \t\r\n,]++|#[^\n]*+|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+")
@@ -39,6 +47,7 @@ class _Reader:
         self.text = text
         self.entries: list[Entry] = []
         self.repeated: dict[str, int] = {}
+        self.key_characters = 0
 
     def body(self, at: int, prefix: str, depth: int, closing: str) -> int:
         """Read attributes and blocks until the closing brace; return the place of it."""
@@ -146,6 +155,9 @@ class _Reader:
         return at
 
     def add(self, key: str, value: str, start: int | None, end: int | None, style: str) -> None:
+        self.key_characters += len(key)
+        if len(key) > KEY_CHARACTERS_MAX or self.key_characters > KEYS_CHARACTERS_MAX:
+            raise Unreadable(f"keys too long ({len(key)} characters here)", start)
         if len(self.entries) >= ENTRIES_MAX:
             raise Unreadable(f"more than {ENTRIES_MAX} keys", start)
         self.entries.append(Entry(0, key, value, start, end, style, "hcl"))
