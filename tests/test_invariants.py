@@ -17,6 +17,7 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ STEPS = int(10_000 * SIZE)
 FLIPS = int(5_000 * SIZE)
 HISTORIES = int(200 * SIZE)
 TAMPERINGS = int(300 * SIZE)
+LONG = pytest.mark.timeout(900 * max(1, SIZE))  # a loaded machine is slow, not wrong
 OTHER_POLICY = "sha256:" + "7" * 64
 
 
@@ -369,6 +371,7 @@ ACTIONS: dict[str, tuple[int, Callable[[World], None]]] = {
 }
 
 
+@LONG
 def test_invariant_1_no_change_without_a_recorded_live_unused_grant_of_its_bytes() -> None:
     """10,000 random steps in worlds of 500; the monitor sees each write as it happens."""
     seen: Counter[str] = Counter()
@@ -513,6 +516,7 @@ for _name in ("person", "signature", "digest", "at", "policy_version", "rollback
         return _flip_approval(scene, flip_field(scene.approvals[0].model_dump_json(), name, chance))
 
 
+@LONG
 def test_invariant_2_a_flipped_byte_is_refused() -> None:
     """5,000 flips over patch, base, expiry, approver, signature and all else that is stored."""
     start = sealed()
@@ -728,11 +732,10 @@ def read_tree(repository: GitRepository, remote: Path, tree: str) -> Content:
 
 
 def _raw(clone: Path, name: str) -> bytes:
-    import subprocess
-
     return subprocess.run(["git", "-C", str(clone), "cat-file", "blob", name], capture_output=True, check=True).stdout
 
 
+@LONG
 def test_invariant_6_a_rollback_restores_the_bytes_or_refuses_by_name(tmp_path: Path) -> None:
     """200 random histories in real git, judged line by line by a model that knows no git."""
     histories = [Generator(seed).history() for seed in range(HISTORIES)]
@@ -964,6 +967,7 @@ KINDS = [
 ]
 
 
+@LONG
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_invariant_9_any_tampering_with_the_audit_is_found(
     audited: tuple[Path, Path, Path], tmp_path: Path, kind: Callable[[Copy], None]
