@@ -208,9 +208,9 @@ def _finish_svg(console: Console, svg: Path | None, title: str) -> None:
         write_svg(console, svg, title)
 
 
-def _asks() -> bool:
+def _can_ask(console: Console) -> bool:
     """Return whether a person sits at both ends: what is shown is seen, and what is typed was typed."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    return sys.stdin.isatty() and console.file.isatty()
 
 
 def _ask(console: Console, question: str) -> str:
@@ -311,17 +311,19 @@ def _run_demo(console: Console, session: DemoSession, svg: Path | None) -> None:
     from advisor.terminal.live import following
     from advisor.terminal.report import print_investigation
 
-    console.print(text(session.story, "italic"), "")
+    console.print(text(session.story, "italic"))
+    console.print()
     with following() as progress:
         found = session.replay.investigate(progress, keep=True)
     print_investigation(console, found)
     ready = next((p for p in found.proposals if p.changes_something), None)
     if svg is not None:
         _finish_svg(console, svg, "advisor demo")
-    if ready is None:
-        return
     console.print()
-    if not _asks():
+    if ready is None:
+        console.print(text("There is nothing to propose: nothing was changed.", "bold"))
+        return
+    if not _can_ask(console):
         console.print(
             text("Stopped at the approval: nothing was changed. At a terminal the demo goes on from here.", "bold")
         )
@@ -336,15 +338,17 @@ def _run_demo(console: Console, session: DemoSession, svg: Path | None) -> None:
     if change is None:
         console.print(text("Another person would have to approve as well: nothing was changed.", "bold"))
         return
-    console.print(screen.draw_change(change))
+    console.print(screen.draw_change(change, next_steps=False))
     session.advance("verify")
     console.print(screen.draw_verification(session.workflow.verify(change.id)))
     if _agreed(console, "Roll it back? [y/N]"):
         session.advance("rollback")
         plan = session.workflow.plan_rollback(change.id)
         console.print(screen.draw_rollback(plan))
-        console.print(screen.draw_change(session.workflow.roll_back(change.id, session.person, "demo", plan)))
-    console.print("", text("What git has of it:", "bold"))
+        made = session.workflow.roll_back(change.id, session.person, "demo", plan)
+        console.print(screen.draw_change(made, next_steps=False))
+    console.print()
+    console.print(text("What git has of it", "bold underline"))
     for line in session.history().splitlines():
         console.print(text(f"  {line}"))
 
@@ -571,7 +575,7 @@ def _confirm(console: Console, proposal: Proposal, person: str) -> None:
     """
     from advisor.values import Risk
 
-    if not _asks():
+    if not _can_ask(console):
         raise SettingsInvalid(
             f"proposal {proposal.id}: nobody can be asked here (not a terminal); --yes says yes; nothing was changed"
         )

@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from advisor.cli import run
+from advisor.cli import _answer, run
 
 MIB = 1024 * 1024
 STEP = 10  # seconds between samples
@@ -69,6 +69,9 @@ class Scripted(ThreadingHTTPServer):
         self.changed, self.end, self.guilty, self.recovered, self.delay = changed, end, guilty, True, 0.0
         self.running = True
         threading.Thread(target=self.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing: a client that was stopped hangs up in the middle of an answer."""
 
     def stop(self) -> None:
         if self.running:
@@ -359,6 +362,37 @@ def test_an_alert_file_gives_the_words_and_the_time(advisor: Any, shop: Shop, tm
     assert found["incident"]["noticed_at"] == shop.noticed_at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def test_init_writes_settings_that_load_and_never_over_a_file(advisor: Any, tmp_path: Path) -> None:
+    target = tmp_path / "advisor.yaml"
+    assert advisor("init", "--config", str(target)).code == 0
+    written = target.read_text()
+    assert advisor("incidents", "--json", "--config", str(target)).json == []
+    again = advisor("init", "--config", str(target))
+    assert again.code == 2 and "left alone" in one_line_of(again) and target.read_text() == written
+
+
+def test_playbooks_need_no_settings_and_a_wrong_one_is_named(
+    advisor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = advisor("playbooks", "list", "--json").json
+    assert "jvm_heap" in [playbook["name"] for playbook in listed]
+    assert "jvm_heap" in advisor("playbooks", "show", "jvm_heap").out
+    assert advisor("playbooks", "lint").code == 0
+    (tmp_path / "mine.yaml").write_text("name: mine\nnonsense: 1\n")
+    answer = advisor("playbooks", "lint", "mine.yaml")
+    assert answer.code == 2 and "mine.yaml" in one_line_of(answer)
+
+
+def test_the_demo_stops_at_the_approval_where_nobody_can_be_asked(advisor: Any, tmp_path: Path) -> None:
+    picture = tmp_path / "demo.svg"
+    answer = advisor("demo", "--svg", str(picture))
+    assert answer.code == 0, answer.err
+    for told in ("raise heap", "+      timeout: 30m", "Stopped at the approval: nothing was changed"):
+        assert told in answer.out
+    assert "raise" in picture.read_text() and "@font-face" not in picture.read_text()
+
+
 # --- exit codes --------------------------------------------------------------------------------------------------------
 
 
@@ -479,7 +513,7 @@ def spawn(arguments: list[str], folder: Path, **options: Any) -> subprocess.Pope
 
 def test_help_loads_nothing_heavy_and_is_quick() -> None:
     script = (
-        "import sys, time; from advisor.cli import run; code = run(['--help']);"
+        "import sys, time; from advisor.cli import _answer, run; code = run(['--help']);"
         f" print(code, [m for m in {LAZY!r} if m in sys.modules], time.process_time(), file=sys.stderr)"
     )
     seconds = []
@@ -520,11 +554,24 @@ def test_stopping_says_that_nothing_was_changed(shop: Shop) -> None:
     assert err.decode().splitlines()[-1] == "advisor: stopped; nothing was changed"
 
 
-def test_an_unexpected_fault_is_one_line_with_its_type(advisor: Any, shop: Shop) -> None:
-    (shop.folder / ".advisor").mkdir()
-    (shop.folder / ".advisor" / "clones").write_text("not a folder")
-    answer = advisor("investigate", "checkout", *shop.config)
-    assert "Traceback" not in answer.err
+def test_a_fault_of_ours_is_one_line_with_its_type(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ADVISOR_DEBUG", raising=False)
+    assert _answer(ZeroDivisionError("division\nby \x1b zero")) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "ZeroDivisionError: division by zero" in said and "ADVISOR_DEBUG=1" in said
+    monkeypatch.setenv("ADVISOR_DEBUG", "1")
+    _answer(ZeroDivisionError("again"))
+    assert "ZeroDivisionError: again" in capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.parametrize("place", ["advisor.db", ".advisor"])
+def test_a_store_that_cannot_be_opened_is_one_line(advisor: Any, shop: Shop, place: str) -> None:
+    path = shop.folder / place
+    path.write_text("this is no database, and no folder either")
+    answer = advisor("incidents", *shop.config)
+    assert answer.code in (1, 2) and place in one_line_of(answer)
 
 
 # --- at a terminal -----------------------------------------------------------------------------------------------------
@@ -581,3 +628,13 @@ def test_at_a_terminal_only_the_asked_word_approves(advisor: Any, shop: Shop) ->
     code, screen = at_terminal(command, shop.folder, {"exactly this change:": "yes\n"})
     assert code == 0 and "committed" in screen
     assert shop.text() == GOOD
+
+
+def test_the_demo_goes_through_the_whole_loop_at_a_terminal(tmp_path: Path) -> None:
+    typed = {"apply exactly this change?": "y\n", "Roll it back?": "y\n"}
+    code, screen = at_terminal(["demo"], tmp_path, typed)
+    assert code == 0
+    for told in ("committed", "verification passed", "byte for byte", "What git has of it", "roll back"):
+        assert told in screen, told
+    code, screen = at_terminal(["demo", "--directory", "kept"], tmp_path, {"apply exactly this change?": "n\n"})
+    assert code == 0 and "Not approved: nothing was changed." in screen and (tmp_path / "kept" / "config.git").is_dir()

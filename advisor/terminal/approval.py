@@ -98,7 +98,7 @@ def _cure(proposal: Proposal) -> tuple[str, str]:
     return (" · fixes the cause", "") if proposal.fixes_cause else (" · does not fix the cause", "bold yellow")
 
 
-def draw_change(change: Change) -> RenderableType:
+def draw_change(change: Change, next_steps: bool = True) -> RenderableType:
     """Return what was written, and what can be typed next."""
     head = Text.assemble(
         ("✓ ", "bold green"),
@@ -107,6 +107,8 @@ def draw_change(change: Change) -> RenderableType:
         f" on {safe(change.branch)} of {safe(change.repository.name)}, approved by {safe(', '.join(change.approvers))}",
     )
     lines: list[RenderableType] = [head, Text.assemble(("  change ", "dim"), (safe(change.id), "bold cyan"))]
+    if not next_steps:
+        return Group(*lines)
     if change.rolls_back is None:
         lines.append(Text.assemble(("→ ", "bold cyan"), f"advisor verify {safe(change.id)}"))
     lines.append(Text.assemble(("→ ", "bold cyan"), f"advisor rollback {safe(change.id)} --as you@example.org"))

@@ -154,16 +154,16 @@ def draw_coverage(report: dict[str, Any], read: dict[str, str]) -> RenderableTyp
         line.append(f" {told}" if told else "", style=style if status != "ok" else "dim")
         line.append("  ")
         if entry.get("reason"):
-            reasons.append(Text.assemble("    ", (f"{source}: ", style), (safe(entry["reason"], 400), "dim")))
+            reasons.append(Text.assemble((f"{source}: ", style), (safe(entry["reason"], 400), "dim")))
     incident = report["incident"]
     if incident.get("started_at") and report["diagnosis"].get("outcome") != "healthy":
-        began = Text.assemble(("    began ", "dim"), moment(incident["started_at"]), (" UTC", "dim"))
+        began = Text.assemble(("began ", "dim"), moment(incident["started_at"]), (" UTC", "dim"))
         if incident.get("until"):
             began.append(f", read until {when(incident['until'], incident['started_at'])}", style="dim")
         if incident.get("symptoms"):
             began.append(", " + ", ".join(symptom_words(s) for s in incident["symptoms"]), style="dim")
         reasons.insert(0, began)
-    return Group(line, *reasons)
+    return Group(line, Padding(Group(*reasons), (0, 0, 0, 4)))
 
 
 def draw_causes(width: int, report: dict[str, Any]) -> RenderableType:
