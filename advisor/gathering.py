@@ -33,7 +33,8 @@ from advisor.evidence import (
 from advisor.incident import Incident
 from advisor.settings import Limits, Service
 
-COARSE_POINTS = 144  # 24 h at 10 min: enough to see where a service's samples begin
+COARSE_SECONDS = 300.0  # as far as Prometheus looks back for a sample: a shorter step would find nothing more
+COARSE_POINTS_MAX = 2000
 # What a cluster knows about a service's containers, under the names of cAdvisor and kube-state-metrics.
 _CONTAINER_METRICS = (
     "container_memory_working_set_bytes|container_memory_rss|container_spec_memory_limit_bytes|container_oom_events_total"
@@ -92,7 +93,8 @@ def gather(
     """
     tell = progress or (lambda _source, _state: None)
     until = incident.until
-    begin = until - timedelta(hours=limits.lookback_hours)
+    anchor = min(until, incident.noticed_at) if incident.noticed_at else until
+    begin = anchor - timedelta(hours=limits.lookback_hours)
     jobs: dict[str, Callable[[], object]] = {}
     if sources.metrics is not None:
         metrics = sources.metrics
@@ -101,7 +103,7 @@ def gather(
         changes, configuration = sources.changes, service.configuration
         request = ChangeRequest(
             repository=configuration.repository, branch=branch, paths=configuration.paths,
-            since=until - timedelta(days=limits.changes_days), until=until, commits_max=limits.commits_max,
+            since=anchor - timedelta(days=limits.changes_days), until=until, commits_max=limits.commits_max,
         )
         jobs["changes"] = lambda: changes.changes(request)
     if sources.logs is not None and service.logs:
@@ -207,26 +209,23 @@ def _read_metrics(metrics: MetricSource, selector: str, incident: Incident, begi
     until = incident.until
     matcher = "{" + selector.strip().rstrip(",").strip() + "}"
     warnings: list[str] = []
-    coarse_step = max(1.0, (until - begin).total_seconds() / COARSE_POINTS)
-    count = metrics.query_range(MetricRequest(query=f"count by (__name__) ({matcher})", start=begin, end=until, step_seconds=round(coarse_step, 3)))
+    coarse_step = max(COARSE_SECONDS, (until - begin).total_seconds() / COARSE_POINTS_MAX)
+    count = metrics.query_range(MetricRequest(query=f"count({matcher})", start=begin, end=until, step_seconds=coarse_step))
     warnings += count.warnings
     points = [(t, v) for s in count.series for t, v in zip(s.times, s.values, strict=True)]
-    if not points:
-        # A short history may fall between two coarse points: look once more, finely, at the newest part.
-        fine = until - timedelta(seconds=min(3600.0, (until - begin).total_seconds()))
-        count = metrics.query_range(MetricRequest(query=f"count by (__name__) ({matcher})", start=fine, end=until, step_seconds=10.0))
-        points = [(t, v) for s in count.series for t, v in zip(s.times, s.values, strict=True)]
     if not points:
         return _MetricWindow(begin, until, coarse_step, (), tuple(warnings))
     first = datetime.fromtimestamp(min(t for t, _ in points), until.tzinfo) - timedelta(seconds=coarse_step)
     last = datetime.fromtimestamp(max(t for t, _ in points), until.tzinfo) + timedelta(seconds=coarse_step)
     start, end = max(first, begin), min(last, until)
-    names = sorted(n for n in {s.name or s.label("__name__") for s in count.series} if n and not n.endswith("_bucket"))
+    newest = datetime.fromtimestamp(max(t for t, _ in points), until.tzinfo)
+    by_name = metrics.query_range(MetricRequest(query=f"count by (__name__) ({matcher})", start=newest, end=newest, step_seconds=coarse_step))
+    names = sorted(n for n in {s.name or s.label("__name__") for s in by_name.series} if n and not n.endswith("_bucket"))
     interval = _scrape_interval(metrics, matcher, "up" if "up" in names or not names else names[0], start, end)
     step = max(interval, (end - start).total_seconds() / limits.points_max)
     step = float(round(step)) if step >= 1.5 else 1.0
     start = datetime.fromtimestamp(start.timestamp() // step * step, until.tzinfo)
-    total = int(sum(max(s.values, default=0.0) for s in count.series))
+    total = int(max(v for _, v in points))
     many = total > limits.series_max
     if many:
         warnings.append(f"the service has {total} series, more than limits.series_max {limits.series_max}; only the telling ones were read")

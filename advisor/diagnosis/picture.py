@@ -193,6 +193,8 @@ def _vital_of(picture: Picture, resource: str) -> tuple[Array, Array]:
     used = signals.get(use)
     if used is None and resource == "metaspace":
         used = signals.get("classes_loaded")
+    if used is None and resource == "rss":
+        used = signals.get("heap_used")  # the largest part of the process; better than nothing to see growth by
     top = signals.get(limit) if limit else None
     ceiling = top.values.copy() if top else blank
     if top is not None:  # a limit holds until it is changed: fill gaps forward, then backward

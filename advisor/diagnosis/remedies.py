@@ -31,7 +31,9 @@ def choose_remedies(top: Candidate | None, others: list[Candidate], picture: Pic
         action = Action(type=ActionType.REVERT_COMMIT, commit=top.cause.commit, path=top.cause.path, reason=f"{top.summary} brought it about")
         return (Remedy(action=action, risk=Risk.MEDIUM, fixes_cause=True, summary=f"take commit {str(top.cause.commit)[:8]} back"),)
     if top.kind is CauseKind.CAPACITY:
-        return (*_raise_ceiling(picture), _escalate("a limit is too small for normal work; its owner decides about a larger one"))
+        # Where any change is still in question, more room is offered, but not called a fix.
+        doubt = any(c.change is not None and c.score > top.score - 3.0 for c in others)
+        return (*_raise_ceiling(picture, fixes=not doubt), _escalate("a limit is too small for normal work; its owner decides about a larger one"))
     if top.kind is CauseKind.LOAD:
         return (*_scale(top.cause, gathered.changes.configuration), _escalate("traffic grew; its owner decides about capacity"))
     return (_escalate(f"{top.summary}: a change of this service's configuration would not fix it"),)
@@ -65,7 +67,7 @@ def _same_way(a: Candidate, b: Candidate) -> bool:
     return ra is not None and rb is not None and (ra - 1) * (rb - 1) > 0
 
 
-def _raise_ceiling(picture: Picture) -> tuple[Remedy, ...]:
+def _raise_ceiling(picture: Picture, fixes: bool) -> tuple[Remedy, ...]:
     name = {"heap": "heap_max", "metaspace": "metaspace_max", "direct": "direct_max", "rss": "container_limit"}.get(picture.resource)
     if name is None or name not in picture.memory.where:
         return ()
@@ -79,7 +81,7 @@ def _raise_ceiling(picture: Picture) -> tuple[Remedy, ...]:
         if fits is False:
             return ()
     action = Action(type=ActionType.SET_VALUE, path=path, keys=(key,), values=(_jvm_size(wanted),), reason="normal work needs more than the limit allows")
-    return (Remedy(action=action, risk=Risk.MEDIUM, fixes_cause=True, summary=f"raise {key} to {_jvm_size(wanted)}"),)
+    return (Remedy(action=action, risk=Risk.MEDIUM, fixes_cause=fixes, summary=f"raise {key} to {_jvm_size(wanted)}"),)
 
 
 def _jvm_size(size: float) -> str:
