@@ -297,7 +297,7 @@ def _demo_folder(directory: Path | None) -> Iterator[Path]:
     if directory is not None:
         if directory.exists() and any(directory.iterdir()):
             raise SettingsInvalid(f"--directory {directory}: not empty; the demo wants a folder of its own")
-        yield directory
+        yield directory.resolve()
         return
     import tempfile
 
