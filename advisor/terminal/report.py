@@ -131,7 +131,7 @@ def draw_verdict(report: dict[str, Any]) -> RenderableType:
     outcome = str(diagnosis.get("outcome", ""))
     style = _OUTCOME_STYLES.get(outcome, "cyan")
     head = Text.assemble(
-        (" ", style), (safe(incident.get("service", ""), 60), "bold"), (f" · {safe(outcome).upper()}", f"bold {style}")
+        (safe(incident.get("service", ""), 60), "bold"), (f" · {safe(outcome).upper()}", f"bold {style}")
     )
     if outcome == "diagnosed":
         head.append(f" · {words(diagnosis.get('kind'))} · {percent(diagnosis.get('probability', 0.0))}", style)
