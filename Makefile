@@ -44,6 +44,7 @@ $(VENV)/bin/python:
 $(CORE): locks/core.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/core.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q advisor
 	@touch $@
 
 $(DEV): locks/dev.txt $(CORE)
