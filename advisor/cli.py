@@ -407,12 +407,8 @@ def _outcome_code(report: dict[str, Any]) -> int:
 
 
 def _read_alert(path: Path, service: str) -> tuple[str, datetime | None]:
-    """Return the words of a firing alert, and when it began.
-
-    Takes what Alertmanager's webhook sends, a list of alerts, or one alert. Where several fire, those that name the
-    service in a label count.
-    """
-    from advisor.values import parse_instant
+    """Return the words of the alert in a file, and when it began."""
+    from advisor.incident import read_alerts
 
     try:
         with path.open("rb") as file:
@@ -421,28 +417,10 @@ def _read_alert(path: Path, service: str) -> tuple[str, datetime | None]:
         raise SettingsInvalid(f"--alert {path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsInvalid(f"--alert {path}: not readable as JSON: {one_line(str(error), 160)}") from error
-    alerts = data.get("alerts", [data]) if isinstance(data, dict) else data
-    alerts = [a for a in alerts if isinstance(a, dict) and _texts(a.get("labels"))] if isinstance(alerts, list) else []
-    firing = [a for a in alerts if a.get("status", "firing") != "resolved"] or alerts
-    chosen = [a for a in firing if service in _texts(a.get("labels")).values()] or firing
-    if not chosen:
+    found = read_alerts(data, service, datetime.now().astimezone())
+    if found is None:
         raise SettingsInvalid(f"--alert {path}: no alert with labels in it; Alertmanager's webhook JSON is wanted")
-    words: list[str] = []
-    starts: list[datetime] = []
-    now = datetime.now().astimezone()
-    for each in chosen[:20]:
-        labels, annotations = _texts(each.get("labels")), _texts(each.get("annotations"))
-        words += [
-            labels.get("alertname", ""),
-            *(annotations[k] for k in ("summary", "description", "message") if k in annotations),
-        ]
-        if isinstance(each.get("startsAt"), str) and not each["startsAt"].startswith("0001-"):
-            starts.append(parse_instant(each["startsAt"], now))
-    return "; ".join(dict.fromkeys(w for w in words if w)), min(starts, default=None)
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+    return found
 
 
 # --- look --------------------------------------------------------------------------------------------------------------

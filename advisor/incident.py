@@ -8,8 +8,11 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from advisor.values import Instant, Record
+from advisor.values import Instant, Record, parse_instant
+
+ALERTS_MAX = 20  # of one message; more say nothing new
 
 
 class Symptom(StrEnum):
@@ -77,6 +80,39 @@ def read_symptoms(text: str) -> tuple[Symptom, ...]:
     if len(specific) > 1 and Symptom.HEAP_SPACE in specific and not re.search(r"java heap space", text, re.I):
         specific.remove(Symptom.HEAP_SPACE)  # "OutOfMemoryError: Metaspace" is not also a heap space error
     return tuple(specific or found)
+
+
+def read_alerts(data: Any, service: str, now: datetime) -> tuple[str, datetime | None] | None:
+    """Return the words of the firing alerts, and when the first of them began; None where there is no alert.
+
+    Args:
+        data: What Alertmanager's webhook sends (version 4), a list of alerts, or one alert.
+        service: Where several fire, those that name it in a label count.
+        now: What a start time without a date would count from.
+
+    Raises:
+        SettingsInvalid: A start time is none.
+    """
+    alerts = data.get("alerts", [data]) if isinstance(data, dict) else data
+    alerts = [a for a in alerts if isinstance(a, dict) and _texts(a.get("labels"))] if isinstance(alerts, list) else []
+    firing = [a for a in alerts if a.get("status", "firing") != "resolved"] or alerts
+    chosen = [a for a in firing if service in _texts(a.get("labels")).values()] or firing
+    if not chosen:
+        return None
+    words: list[str] = []
+    starts: list[datetime] = []
+    for each in chosen[:ALERTS_MAX]:
+        labels, annotations = _texts(each.get("labels")), _texts(each.get("annotations"))
+        words.append(labels.get("alertname", ""))
+        words += [annotations[k] for k in ("summary", "description", "message") if k in annotations]
+        # Go writes the zero time, year 1, for "not set".
+        if isinstance(each.get("startsAt"), str) and not each["startsAt"].startswith("0001-"):
+            starts.append(parse_instant(each["startsAt"], now))
+    return "; ".join(dict.fromkeys(w for w in words if w)), min(starts, default=None)
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
 
 
 def open_incident(

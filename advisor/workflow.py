@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor import bundle as bundles
-from advisor.approval import Answer, Approval, Denial, Grant, decide, expire, grant
+from advisor.approval import Answer, Approval, Denial, Grant, decide, expire, grant, verify_approval
 from advisor.change import Change, deliver, reconcile
 from advisor.diagnosis import Assessment, Remedy
 from advisor.diagnosis.engine import VerificationWindow, diagnose
@@ -563,6 +563,8 @@ class Workflow:
     def _roll_back_if_allowed(self, change: Change, proposal: Proposal) -> None:
         approvals = [a for a in self.store.answers(proposal.id) if isinstance(a, Approval)]
         if approvals and all(a.rollback_on_failure for a in approvals):
+            for approval in approvals:  # a wish that was edited in the store is nobody's wish
+                verify_approval(approval, proposal, self.signing_key)
             self.roll_back(change.id, approvals[-1].person, "verification failed; allowed when approving")
 
     def _add_to_tape(self, incident_id: str) -> None:
