@@ -35,6 +35,7 @@ from advisor.settings import Limits, Service
 
 COARSE_SECONDS = 300.0  # as far as Prometheus looks back for a sample: a shorter step would find nothing more
 COARSE_POINTS_MAX = 2000
+FINE_SECONDS = 15.0
 # What a cluster knows about a service's containers, under the names of cAdvisor and kube-state-metrics.
 _CONTAINER_METRICS = (
     "container_memory_working_set_bytes|container_memory_rss|container_spec_memory_limit_bytes|container_oom_events_total"
@@ -102,15 +103,21 @@ def gather(
     if sources.changes is not None and service.configuration is not None:
         changes, configuration = sources.changes, service.configuration
         request = ChangeRequest(
-            repository=configuration.repository, branch=branch, paths=configuration.paths,
-            since=anchor - timedelta(days=limits.changes_days), until=until, commits_max=limits.commits_max,
+            repository=configuration.repository,
+            branch=branch,
+            paths=configuration.paths,
+            since=anchor - timedelta(days=limits.changes_days),
+            until=until,
+            commits_max=limits.commits_max,
         )
         jobs["changes"] = lambda: changes.changes(request)
     if sources.logs is not None and service.logs:
         logs = sources.logs
         files = tuple(pattern for entry in service.logs for pattern in entry.files)
         span = (until - begin).total_seconds()
-        log_request = LogRequest(service=incident.service, files=files, start=begin, end=until, bucket_seconds=max(1.0, span / 500))
+        log_request = LogRequest(
+            service=incident.service, files=files, start=begin, end=until, bucket_seconds=max(1.0, span / 500)
+        )
         jobs["logs"] = lambda: logs.read(log_request)
     outcomes = _run_all(jobs, limits.deadline_seconds, tell)
     entries: list[Coverage] = []
@@ -181,7 +188,9 @@ class _Deadline:
         return self._end - self._now()
 
 
-def _coverage(source: str, asked: bool, outcome: object, required: bool, service: Service, incident: Incident) -> Coverage:
+def _coverage(
+    source: str, asked: bool, outcome: object, required: bool, service: Service, incident: Incident
+) -> Coverage:
     if not asked:
         hint = {
             "metrics": "not configured; set prometheus.url",
@@ -192,35 +201,67 @@ def _coverage(source: str, asked: bool, outcome: object, required: bool, service
     if isinstance(outcome, Exception):
         return Coverage(source=source, status=SourceStatus.UNAVAILABLE, reason=str(outcome), required=required)
     if isinstance(outcome, _MetricWindow) and not outcome.series:
-        return Coverage(source=source, status=SourceStatus.EMPTY, reason=f"no series matches {{{service.selector}}} in the window; check services.{incident.service}.selector", required=required)
+        return Coverage(
+            source=source,
+            status=SourceStatus.EMPTY,
+            reason=f"no series matches {{{service.selector}}} in the window; check services.{incident.service}.selector",
+            required=required,
+        )
+    if isinstance(outcome, _MetricWindow) and not any(one.values for one in outcome.series):
+        return Coverage(
+            source=source,
+            status=SourceStatus.EMPTY,
+            reason=f"no sample of {{{service.selector}}} is a number, all are NaN or infinite; look at what the service exports",
+            required=required,
+        )
     if isinstance(outcome, ChangeAnswer) and not outcome.commits and not outcome.configuration:
-        return Coverage(source=source, status=SourceStatus.EMPTY, reason="no commit in the window and no file under the service's paths", required=required)
+        return Coverage(
+            source=source,
+            status=SourceStatus.EMPTY,
+            reason="no commit in the window and no file under the service's paths",
+            required=required,
+        )
     if isinstance(outcome, LogAnswer) and not outcome.lines and not outcome.series:
         said = f": {outcome.warnings[0]}" if outcome.warnings else ""
-        return Coverage(source=source, status=SourceStatus.EMPTY, reason=f"no line in the window{said}", required=required)
+        return Coverage(
+            source=source, status=SourceStatus.EMPTY, reason=f"no line in the window{said}", required=required
+        )
     reason = None
     if isinstance(outcome, _MetricWindow) and outcome.warnings:
         reason = one_line("; ".join(outcome.warnings), 300)
     return Coverage(source=source, status=SourceStatus.OK, reason=reason, required=required)
 
 
-def _read_metrics(metrics: MetricSource, selector: str, incident: Incident, begin: datetime, limits: Limits) -> _MetricWindow:
+def _read_metrics(
+    metrics: MetricSource, selector: str, incident: Incident, begin: datetime, limits: Limits
+) -> _MetricWindow:
     """Read all of the service's series in the part of the look-back in which it has samples, at their own resolution."""
     until = incident.until
     matcher = "{" + selector.strip().rstrip(",").strip() + "}"
     warnings: list[str] = []
     coarse_step = max(COARSE_SECONDS, (until - begin).total_seconds() / COARSE_POINTS_MAX)
-    count = metrics.query_range(MetricRequest(query=f"count({matcher})", start=begin, end=until, step_seconds=coarse_step))
+    count = metrics.query_range(
+        MetricRequest(query=f"count({matcher})", start=begin, end=until, step_seconds=coarse_step)
+    )
     warnings += count.warnings
-    points = [(t, v) for s in count.series for t, v in zip(s.times, s.values, strict=True)]
+    # The newest samples may lie behind the last coarse point: a service that was started minutes ago has no others.
+    newest_start = max(begin, until - timedelta(seconds=coarse_step))
+    fine = metrics.query_range(
+        MetricRequest(query=f"count({matcher})", start=newest_start, end=until, step_seconds=FINE_SECONDS)
+    )
+    points = [(t, v) for s in (*count.series, *fine.series) for t, v in zip(s.times, s.values, strict=True)]
     if not points:
         return _MetricWindow(begin, until, coarse_step, (), tuple(warnings))
     first = datetime.fromtimestamp(min(t for t, _ in points), until.tzinfo) - timedelta(seconds=coarse_step)
     last = datetime.fromtimestamp(max(t for t, _ in points), until.tzinfo) + timedelta(seconds=coarse_step)
     start, end = max(first, begin), min(last, until)
     newest = datetime.fromtimestamp(max(t for t, _ in points), until.tzinfo)
-    by_name = metrics.query_range(MetricRequest(query=f"count by (__name__) ({matcher})", start=newest, end=newest, step_seconds=coarse_step))
-    names = sorted(n for n in {s.name or s.label("__name__") for s in by_name.series} if n and not n.endswith("_bucket"))
+    by_name = metrics.query_range(
+        MetricRequest(query=f"count by (__name__) ({matcher})", start=newest, end=newest, step_seconds=coarse_step)
+    )
+    names = sorted(
+        n for n in {s.name or s.label("__name__") for s in by_name.series} if n and not n.endswith("_bucket")
+    )
     interval = _scrape_interval(metrics, matcher, "up" if "up" in names or not names else names[0], start, end)
     step = max(interval, (end - start).total_seconds() / limits.points_max)
     step = float(round(step)) if step >= 1.5 else 1.0
@@ -228,10 +269,14 @@ def _read_metrics(metrics: MetricSource, selector: str, incident: Incident, begi
     total = int(max(v for _, v in points))
     many = total > limits.series_max
     if many:
-        warnings.append(f"the service has {total} series, more than limits.series_max {limits.series_max}; only the telling ones were read")
+        warnings.append(
+            f"the service has {total} series, more than limits.series_max {limits.series_max}; only the telling ones were read"
+        )
     narrowed = f',__name__=~"{_TELLING_METRICS}"' if many else ""
     body = matcher[1:-1]
-    answer = metrics.query_range(MetricRequest(query=f'{{{body}{narrowed},__name__!~".+_bucket"}}', start=start, end=end, step_seconds=step))
+    answer = metrics.query_range(
+        MetricRequest(query=f'{{{body}{narrowed},__name__!~".+_bucket"}}', start=start, end=end, step_seconds=step)
+    )
     warnings += answer.warnings
     series = list(answer.series)
     series += _container_series(metrics, incident.service, start, end, step, series, warnings)
@@ -242,14 +287,26 @@ def _scrape_interval(metrics: MetricSource, matcher: str, name: str, start: date
     """Return the seconds between samples, from how many of them the busiest minute (or quarter hour) holds."""
     step = round(max(1.0, (end - start).total_seconds() / 40), 3)
     for span, seconds in (("1m", 60.0), ("15m", 900.0)):
-        answer: MetricAnswer = metrics.query_range(MetricRequest(query=f"max(count_over_time({name}{matcher}[{span}]))", start=start, end=end, step_seconds=step))
+        answer: MetricAnswer = metrics.query_range(
+            MetricRequest(
+                query=f"max(count_over_time({name}{matcher}[{span}]))", start=start, end=end, step_seconds=step
+            )
+        )
         most = max((v for s in answer.series for v in s.values), default=0.0)
         if most >= 2:
             return seconds / most
     return 60.0
 
 
-def _container_series(metrics: MetricSource, service: str, start: datetime, end: datetime, step: float, known: list[Series], warnings: list[str]) -> list[Series]:
+def _container_series(
+    metrics: MetricSource,
+    service: str,
+    start: datetime,
+    end: datetime,
+    step: float,
+    known: list[Series],
+    warnings: list[str],
+) -> list[Series]:
     """Return what the cluster says about the service's containers, where it says it under another job."""
     name = service.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
     query = f'{{__name__=~"{_CONTAINER_METRICS}",container="{name}"}}'
