@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from advisor.adapters import git_runner
 from advisor.adapters.git_repository import GitRepository, PathScope, check_branch, check_path
-from advisor.adapters.git_runner import FAILURES, Failure, GitFailed, GitRunner, classify, source_error
+from advisor.adapters.git_repository.failures import FAILURES, Failure, GitFailed, classify, source_error
+from advisor.adapters.git_repository.runner import EMPTY_TREE, GitRunner
 from advisor.errors import (
     AdvisorError,
     ChangeConflict,
@@ -880,7 +880,7 @@ def test_revert_of_a_deleted_file_whose_folder_is_a_file_now_is_refused(bare: Re
 def test_revert_of_the_first_commit_and_of_a_merge(bare: Remote) -> None:
     first = bare.head
     repository = opened(bare)
-    assert repository.revert_tree(first, first) == git_runner.EMPTY_TREE
+    assert repository.revert_tree(first, first) == EMPTY_TREE
     bare.git("checkout", "-q", "-b", "feature")
     bare.write({FILE: config("24h")})
     bare.git("commit", "-qam", "Longer")
@@ -1177,7 +1177,7 @@ def test_silent_remote_ends_at_the_deadline(tmp_path: Path, monkeypatch: pytest.
 
 def test_clone_that_another_process_holds_ends_at_the_deadline(bare: Remote) -> None:
     repository = opened(bare, timeout_seconds=0.3)
-    with opened(bare)._locked(), pytest.raises(SourceUnavailable, match="another process"):
+    with opened(bare)._clone.locked(), pytest.raises(SourceUnavailable, match="another process"):
         repository.head()
 
 

@@ -1,0 +1,249 @@
+"""Building a change in our copy: trees with files replaced, steps taken back, patches, commits on no branch.
+
+The same arguments give the same ids everywhere. Nothing here reaches the remote, but to fetch an object that our
+copy lacks. Called by `GitRepository`, whose methods of the same names say what is promised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from advisor.adapters.git_repository.clone import Clone
+from advisor.adapters.git_repository.failures import Failure, GitFailed
+from advisor.adapters.git_repository.objects import Kept
+from advisor.adapters.git_repository.output import (
+    ABSENT,
+    FOLDER,
+    NO_OBJECT,
+    RAW_DIFF,
+    Delta,
+    Entry,
+    kind_of,
+    one_id,
+    parse_deltas,
+)
+from advisor.adapters.git_repository.paths import check_path
+from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX, EMPTY_TREE, failed
+from advisor.errors import ChangeConflict, ChangeRefused, SourceRefused, one_line
+
+PATCH_BYTES_MAX = 8 * 1024 * 1024
+_PATCH = (
+    "-p -r -U3 --full-index --no-renames --no-color --no-ext-diff --no-textconv"
+    " --src-prefix=a/ --dst-prefix=b/ --diff-algorithm=myers --indent-heuristic --inter-hunk-context=0"
+    " --ignore-submodules=none --submodule=short --no-relative"
+)
+
+
+class _Collision(Exception):
+    """Later edits stand where an inverse would write."""
+
+
+def write_tree(clone: Clone, base_commit: str, edits: Mapping[str, bytes | None]) -> str:
+    """See `GitRepository.write_tree`."""
+    clone.require(base_commit)
+    with clone.explained("building a tree"):
+        current = entries_at(clone, base_commit, [check_path(path) for path in edits])
+        _check_parents(clone, base_commit, edits)
+        entries: dict[str, Entry | None] = {}
+        for path, content in sorted(edits.items()):
+            before = current.get(path)
+            if before is not None and not before.mode.startswith("100"):
+                raise ChangeRefused(f"{path} is {kind_of(before.mode)}, only regular files are written")
+            if content is None:
+                if before is None:
+                    raise ChangeRefused(f"{path} is to be deleted but does not exist at {base_commit[:12]}")
+                entries[path] = None
+            elif len(content) > BLOB_BYTES_MAX:
+                raise ChangeRefused(f"{path} would have {len(content)} bytes; the limit is {BLOB_BYTES_MAX}")
+            else:
+                entries[path] = Entry(before.mode if before else "100644", _write_blob(clone, content))
+        return _tree_with(clone, base_commit, entries)
+
+
+def diff(clone: Clone, before: str, after: str, kept: Kept) -> bytes:
+    """See `GitRepository.diff`; the patch of a pair of trees is made once while it is kept."""
+    for each in (before, after):
+        clone.require(each, "tree")
+    with clone.explained("showing a difference"):
+        trees = [clone.objects.tree_of(each) for each in (before, after)]
+        if trees[0] == trees[1]:
+            return b""
+        words = ("diff-tree", *_PATCH.split(), "--end-of-options", *trees)
+        return kept.get(*trees, ask=lambda: clone.git.run(*words, output_bytes_max=PATCH_BYTES_MAX))
+
+
+def revert_tree(clone: Clone, commit: str, onto: str) -> str:
+    """See `GitRepository.revert_tree`."""
+    clone.require(commit)
+    parent = next(iter(clone.parents_of(commit)), None)
+    if parent is None and commit in clone.cut_commits():
+        raise ChangeRefused(f"commit {commit[:12]} cannot be taken back: the history is cut before it")
+    return apply_inverse(clone, parent or EMPTY_TREE, commit, onto, since_commit=commit)
+
+
+def apply_inverse(clone: Clone, before: str, after: str, onto_commit: str, since_commit: str | None = None) -> str:
+    """See `GitRepository.apply_inverse`."""
+    for each in (before, after):
+        if each != EMPTY_TREE:
+            clone.require(each, "tree")
+    clone.require(onto_commit)
+    with clone.explained("taking a change back"):
+        raw = clone.git.run(*RAW_DIFF, "--no-renames", "--end-of-options", after, before)
+        deltas = list(parse_deltas(iter(raw.split(b"\0"))))
+        for delta in deltas:
+            check_path(delta.path)
+            for mode in (delta.old_mode, delta.new_mode):
+                if mode != ABSENT and not mode.startswith("100"):
+                    raise ChangeRefused(f"{delta.path} is {kind_of(mode)}, only regular files are written")
+        paths = [delta.path for delta in deltas]
+        current = entries_at(clone, onto_commit, paths)
+        entries: dict[str, Entry | None] = {}
+        collisions: list[str] = []
+        for delta in deltas:
+            try:
+                result = _inverse_of(clone, delta, current.get(delta.path))
+            except _Collision:
+                collisions.append(delta.path)
+                continue
+            if result != current.get(delta.path):
+                entries[delta.path] = result
+        if collisions:
+            raise _conflict(clone, collisions, since_commit, onto_commit)
+        restored = [path for path, entry in entries.items() if entry is not None and path not in current]
+        _check_parents(clone, onto_commit, restored)
+        return _tree_with(clone, onto_commit, entries)
+
+
+def commit_tree(
+    clone: Clone, tree: str, parent: str, message: str, author_name: str, author_email: str, at: datetime
+) -> str:
+    """See `GitRepository.commit_tree`."""
+    clone.require(tree, "tree")
+    clone.require(parent)
+    for value in (author_name, author_email):
+        if not value.strip(" .,:;'\"") or re.search(r"[<>\x00-\x1f\x7f]", value):
+            raise ChangeRefused(f"author {one_line(ascii(value), 100)} cannot stand in a commit")
+    try:
+        body = (message.rstrip("\n") + "\n").encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ChangeRefused("the commit message is not UTF-8") from error
+    if b"\0" in body or not body.strip():
+        raise ChangeRefused("the commit message is empty or has a NUL")
+    when = f"@{int(at.timestamp())} +0000"
+    people = {
+        f"GIT_{role}_{field}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for field, value in (("NAME", author_name), ("EMAIL", author_email), ("DATE", when))
+    }
+    with clone.explained("making a commit"):
+        out = clone.git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=body, environment=people)
+        return one_id(out)
+
+
+def entries_at(clone: Clone, treeish: str, paths: Iterable[str]) -> dict[str, Entry]:
+    """Return what a commit or tree has at those paths where it has something.
+
+    Raises:
+        SourceRefused: A path is empty or has a NUL.
+        GitFailed: The tree cannot be read.
+    """
+    wanted = list(paths)
+    if any("\0" in path or not path for path in wanted):
+        raise SourceRefused(f"repository {clone.name}: a path is empty or has a NUL")
+    return clone.objects.entries(treeish, wanted)
+
+
+def _check_parents(clone: Clone, treeish: str, paths: Iterable[str]) -> None:
+    """Refuse paths below something that is no folder: a symbolic link would lead elsewhere."""
+    parents = sorted({"/".join(p.split("/")[:n]) for p in paths for n in range(1, p.count("/") + 1)})
+    for parent, entry in entries_at(clone, treeish, parents).items():
+        if entry.mode != FOLDER:
+            raise ChangeRefused(f"{parent} is not a folder at {treeish[:12]}; nothing is written below it")
+
+
+def _write_blob(clone: Clone, content: bytes) -> str:
+    # Without stdin git would read ours; an empty file is git's one well-known blob.
+    if not content:
+        with tempfile.NamedTemporaryFile(dir=clone.directory) as empty:
+            return one_id(clone.git.run("hash-object", "-w", "--no-filters", "--", empty.name))
+    known = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    if clone.objects.has(known, "blob"):  # most often: a change and its inverse write what was there before
+        return known
+    return one_id(clone.git.run("hash-object", "-w", "--no-filters", "--stdin", stdin=content))
+
+
+def _tree_with(clone: Clone, treeish: str, entries: Mapping[str, Entry | None]) -> str:
+    with tempfile.TemporaryDirectory(prefix="index-", dir=clone.directory) as folder:
+        private = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        clone.git.run("read-tree", f"{treeish}^{{tree}}", environment=private)
+        lines = b"".join(
+            f"{entry.mode if entry else '0'} {entry.id if entry else NO_OBJECT}\t{path}\0".encode()
+            # Deletions first: a file may make room for a folder of its name, or the reverse.
+            for path, entry in sorted(entries.items(), key=lambda item: (item[1] is not None, item[0]))
+        )
+        if lines:
+            clone.git.run("update-index", "-z", "--index-info", stdin=lines, environment=private)
+        tree = one_id(clone.git.run("write-tree", environment=private))
+    return tree
+
+
+def _inverse_of(clone: Clone, delta: Delta, current: Entry | None) -> Entry | None:
+    """Return what a path becomes; the delta runs backwards, from after the step to before it."""
+    after = Entry(delta.old_mode, delta.old_blob) if delta.old_mode != ABSENT else None
+    before = Entry(delta.new_mode, delta.new_blob) if delta.new_mode != ABSENT else None
+    if current == after:
+        return before
+    if current == before:
+        return current
+    if current is None or after is None or before is None or not current.mode.startswith("100"):
+        raise _Collision
+    if after.mode != before.mode and current.mode not in (after.mode, before.mode):
+        raise _Collision
+    mode = before.mode if after.mode != before.mode else current.mode
+    if after.id == before.id:
+        return Entry(mode, current.id)
+    if current.id in (after.id, before.id):
+        return Entry(mode, before.id)
+    try:
+        ours, base, theirs = (clone.objects.read(entry.id) for entry in (current, after, before))
+    except GitFailed as error:
+        if error.kind is Failure.TOO_LARGE:
+            raise _Collision from error
+        raise
+    merged = _merge(clone, ours, base, theirs)
+    if merged is None or _merge(clone, merged, theirs, base) != ours:
+        raise _Collision
+    return Entry(mode, _write_blob(clone, merged))
+
+
+def _merge(clone: Clone, ours: bytes, base: bytes, theirs: bytes) -> bytes | None:
+    """Return the three-way merge of a file's text, or None where the edits collide."""
+    if any(b"\0" in content for content in (ours, base, theirs)):
+        return None
+    with tempfile.TemporaryDirectory(prefix="merge-", dir=clone.directory) as folder:
+        files = [str(Path(folder) / name) for name in ("ours", "base", "theirs")]
+        for file, content in zip(files, (ours, base, theirs), strict=True):
+            Path(file).write_bytes(content)
+        outcome = clone.git.outcome("merge-file", "-p", "-q", *files)
+    if outcome.code == 0:
+        return outcome.output
+    if 0 < outcome.code < 128:
+        return None
+    raise failed(outcome)
+
+
+def _conflict(clone: Clone, paths: Sequence[str], since_commit: str | None, onto: str) -> ChangeConflict:
+    limits = [f"^{since_commit}"] if since_commit else []
+    found = clone.log(["-n", "5", "--end-of-options", *limits, onto, "--", *paths[:50]])
+    commits = ", ".join(f"{c.id[:10]} ({one_line(c.subject, 50)}, {one_line(c.author, 40)})" for c in found)
+    names = ", ".join(one_line(path, 80) for path in paths[:5]) + (", …" if len(paths) > 5 else "")
+    return ChangeConflict(
+        f"cannot be taken back exactly: {names} changed on the same lines since"
+        f" (by {commits or 'an unknown commit'}); take those back first, or edit by hand;"
+        " nothing was written"
+    )
