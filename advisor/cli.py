@@ -654,13 +654,17 @@ def rollback(
         raise SettingsInvalid("rollback: which change? `advisor rollback --list` shows those that stand")
     who = None if preview else _person(person)
     workflow = _workflow(config)
-    plan = workflow.plan_rollback(change)
-    if not as_json:
-        _console().print(screen.draw_rollback(plan))
-    if who is None:
-        return _write_json(plan.model_dump(mode="json")) if as_json else None
-    _Stopped.message = "stopped in the middle of the rollback; `advisor changes` says whether it was made"
-    made = workflow.roll_back(plan.change_id, who, comment, plan)
+    made = None
+    if who is not None:
+        _Stopped.message = "stopped in the middle of the rollback; `advisor changes` says whether it was made"
+        made = workflow.finish_rollback(change)
+    if made is None:
+        plan = workflow.plan_rollback(change)
+        if not as_json:
+            _console().print(screen.draw_rollback(plan))
+        if who is None:
+            return _write_json(plan.model_dump(mode="json")) if as_json else None
+        made = workflow.roll_back(plan.change_id, who, comment, plan)
     _Stopped.message = f"stopped after the rollback was made as change {made.id}"
     if as_json:
         return _write_json(made.model_dump(mode="json"))

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def open_replay(path: Path, folder: Path) -> Replay:
     manifest = bundle.manifest
     try:
         incident, clock = manifest["incident"], manifest["clock"]
-        start = parse_instant(clock["investigate"], datetime.min)
+        start = parse_instant(clock["investigate"], datetime.min.replace(tzinfo=UTC))
         until = parse_instant(incident["until"], start)
         noticed = parse_instant(incident["noticed_at"], start) if incident.get("noticed_at") else None
         service, question = str(manifest["service"]), str(incident.get("question", ""))

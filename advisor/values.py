@@ -43,6 +43,9 @@ Instant = Annotated[
 ]
 
 
+INSTANT_YEARS = range(1970, 3000)  # windows reach back and forth from an instant; at the ends of time they fall off
+
+
 def parse_instant(text: str, now: datetime) -> datetime:
     """Return the instant that a person wrote.
 
@@ -54,22 +57,29 @@ def parse_instant(text: str, now: datetime) -> datetime:
     Raises:
         SettingsInvalid: Nothing of that kind.
     """
-    word = text.strip()
-    if word.lower() == "now":
-        return now
-    age = word.lower().removesuffix("ago").strip().removeprefix("-")
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     try:
-        if age and age[-1] in units and age[:-1].replace(".", "", 1).isdigit() and age.isascii():
-            return now - timedelta(seconds=float(age[:-1]) * units[age[-1]])
-        if word.replace(".", "", 1).isdigit() and word.isascii():
-            number = float(word)
-            return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, UTC)
-        value = datetime.fromisoformat(word)
+        value = _read_instant(text.strip(), now)
     except (ValueError, OverflowError, OSError) as error:
         raise SettingsInvalid(
             f"time {text[:60]!r} is not understood: write 2026-11-22T08:00:00Z, epoch seconds, or an age such as 15m"
         ) from error
+    if value.year not in INSTANT_YEARS:
+        first, last = INSTANT_YEARS[0], INSTANT_YEARS[-1]
+        raise SettingsInvalid(f"time {text[:60]!r} is not understood: a year from {first} to {last} is wanted")
+    return value
+
+
+def _read_instant(word: str, now: datetime) -> datetime:
+    if word.lower() == "now":
+        return now
+    age = word.lower().removesuffix("ago").strip().removeprefix("-")
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if age and age[-1] in units and age[:-1].replace(".", "", 1).isdigit() and age.isascii():
+        return now - timedelta(seconds=float(age[:-1]) * units[age[-1]])
+    if word.replace(".", "", 1).isdigit() and word.isascii():
+        number = float(word)
+        return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, UTC)
+    value = datetime.fromisoformat(word)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 

@@ -5,6 +5,7 @@ The command line, the console and the API call `Workflow` and nothing deeper.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -24,6 +25,7 @@ from advisor.diagnosis import Assessment, Remedy
 from advisor.diagnosis.engine import VerificationWindow, diagnose
 from advisor.diagnosis.knobs import Knob, parse_knobs
 from advisor.errors import (
+    AdvisorError,
     ApprovalExpired,
     ApprovalMissing,
     ChangeConflict,
@@ -338,10 +340,14 @@ class Workflow:
             progress("proposal", "done")
         report = _report(incident, coverage, assessment, proposals, warnings, time.monotonic() - began)
         if keep:
-            self.store.save_investigation(report, now)
-            for proposal in proposals:
-                self.store.save_proposal(proposal)
-            self._keep_tape(incident.id)
+            report["diagnosis"]["warnings"] += self._keep_tape(incident.id)
+            try:
+                self.store.save_investigation(report, now)
+                for proposal in proposals:
+                    self.store.save_proposal(proposal)
+            except AdvisorError:
+                self._tape_path(incident.id).unlink(missing_ok=True)  # a recording of nothing on record
+                raise
         return Investigation(report, incident, coverage, gathered, assessment, proposals)
 
     def _propose(self, incident: Incident, service: Service, assessment: Assessment) -> tuple[tuple[Proposal, ...], list[str]]:
@@ -379,11 +385,16 @@ class Workflow:
         )
         return build_proposal(self.repository(configuration.repository), draft, _fresh_id("pro"), secrets.token_hex(16), self.clock(), redact)
 
-    def _keep_tape(self, incident_id: str) -> None:
-        """Write the recording beside the store; losing it costs the export, not the incident."""
+    def _keep_tape(self, incident_id: str) -> list[str]:
+        """Write the recording beside the store; losing it costs the export, not the incident: that is a warning."""
         path = self._tape_path(incident_id)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        _write_whole(path, self.tape.to_lines())
+        with contextlib.suppress(OSError):  # what stands in the way is said by the attempt to write
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            _write_whole(path, self.tape.to_lines())
+        except SettingsInvalid as error:
+            return [f"the recording was not kept, so this incident cannot be exported: {error}"]
+        return []
 
     def _tape_path(self, incident_id: str) -> Path:
         return self.state_directory / "tapes" / f"{incident_id}.jsonl"
@@ -570,10 +581,23 @@ class Workflow:
     def _add_to_tape(self, incident_id: str) -> None:
         path = self._tape_path(incident_id)
         if path.exists():
-            recorded = bundles.Tape.from_lines(path.read_bytes(), str(path))
-            for exchange in self.tape.exchanges:
-                recorded.add(exchange)
-            _write_whole(path, recorded.to_lines())
+            with contextlib.suppress(SettingsInvalid, OSError):  # the verdict is on record; an older recording stays
+                recorded = bundles.Tape.from_lines(path.read_bytes(), str(path))
+                for exchange in self.tape.exchanges:
+                    recorded.add(exchange)
+                _write_whole(path, recorded.to_lines())
+
+    def finish_rollback(self, change_id: str) -> Change | None:
+        """Carry on a rollback that was granted but has no recorded outcome, such as after a crash; None if there is none.
+
+        Raises:
+            NotPermitted: It ran out before it was written; that is now on record, and the change stands as before.
+            ChangeError: As `change.reconcile` says.
+        """
+        change = self.store.change(change_id)
+        under_way = self.store.list_proposals(change.incident_id, (State.GRANTED, State.DELIVERING, State.UNCERTAIN))
+        begun = next((stored.proposal for stored in under_way if stored.proposal.rolls_back == change.id), None)
+        return self._resume(begun).change if begun is not None else None
 
     def plan_rollback(self, change_id: str) -> RollbackPlan:
         """Return exactly what taking a change back would write now."""
@@ -747,14 +771,19 @@ def _fresh_id(kind: str) -> str:
 
 def _write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader finds all of it or none."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    temporary = ""
     try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise SettingsInvalid(f"{path}: cannot be written: {error.strerror or error}") from error
+    except BaseException as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise SettingsInvalid(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise
 
 
 def _report(
