@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import random
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import pytest
 
 from advisor.adapters.git_repository import GitRepository, PathScope, check_branch, check_path
 from advisor.adapters.git_repository.failures import FAILURES, Failure, GitFailed, classify, source_error
+from advisor.adapters.git_repository.objects import Kept
 from advisor.adapters.git_repository.runner import EMPTY_TREE, GitRunner
 from advisor.errors import (
     AdvisorError,
@@ -33,6 +36,10 @@ from advisor.errors import (
     SourceUnavailable,
 )
 from advisor.evidence import ChangeAnswer, ChangeRequest
+from advisor.playbook import Action
+from advisor.proposal import build_proposal
+from advisor.values import ActionType
+from tests.support import gate
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 FILE = "apps/checkout/application.yaml"
@@ -491,13 +498,212 @@ def test_many_processes_may_start_on_the_same_clone(bare: Remote, tmp_path: Path
 
 
 def test_many_fetches_do_not_pile_up_packs(bare: Remote) -> None:
-    repository = opened(bare)
+    repository, reader = opened(bare), opened(bare)
+    asked(reader)
     for number in range(45):
-        bare.commit(f"Number {number}", {FILE: config(pool=number)})
+        added = bare.commit(f"Number {number}", {FILE: config(pool=number)})
         repository.head()
+        if number % 4 == 0:  # a waiting git finds what arrived, or was moved, since it was started
+            assert reader.read_file(added, FILE) == config(pool=number).encode()
     packs = list((bare.path.parent / "clone/repository.git/objects/pack").glob("*.pack"))
     assert len(packs) <= 41
     assert len(asked(repository).commits) == 46
+
+
+# --- git processes ---
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Return what tells the commands that git was started with, since it was asked last."""
+    log, real = tmp_path / "started", shutil.which("git")
+    wrapper = tmp_path / "counting/git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho "$*" >> {log}\nexec {real} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+
+    def since() -> list[str]:
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [line.partition("--no-pager ")[2] for line in lines if "--no-pager" in line]
+
+    return since
+
+
+def running(parent: int) -> list[int]:
+    """Return the processes that a process started and that have not ended."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, owner = status.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(owner) == parent and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def test_reading_and_one_proposal_need_few_processes(bare: Remote, started: Callable[[], list[str]]) -> None:
+    cause = ""
+    for number in range(40):
+        timeout = "24h" if number >= 30 else "30m"
+        made = bare.commit(f"Number {number}", {FILE: config(timeout, pool=number)})
+        cause = made if number == 30 else cause
+    key = "server.servlet.session.timeout"
+    action = Action(type=ActionType.REVERT_KEYS, commit=cause, path=FILE, keys=(key,), reason="It grew.")
+    for _ in range(2):  # our clone is made; it is there
+        repository = opened(bare)
+        started()
+        assert len(asked(repository).commits) == 41
+        proposal = build_proposal(repository, gate.draft(action), "prop-1", "nonce-1", NOW)
+        commands = started()
+        assert len(commands) <= 25, "\n".join(commands)
+        assert proposal.rollback_rehearsed and "+      timeout: 30m" in proposal.diff
+
+
+def test_head_asks_the_remote_each_time_and_fetches_only_what_moved(
+    bare: Remote, started: Callable[[], list[str]]
+) -> None:
+    repository = opened(bare)
+    first = repository.head()
+    started()
+    assert repository.head() == first
+    assert any("ls-remote" in line for line in started())
+    added = bare.commit("More", {FILE: config("1h")})
+    assert repository.head() == added
+    assert repository.read_file(added, FILE) == config("1h").encode()
+    shutil.rmtree(bare.path)
+    with pytest.raises(SourceRefused):
+        repository.head()
+    assert repository.read_file(added, FILE) == config("1h").encode()
+
+
+def test_what_is_known_costs_no_process(bare: Remote, started: Callable[[], list[str]]) -> None:
+    repository = opened(bare)
+    head = repository.head()
+    tree = repository.write_tree(head, {FILE: b"a: 1\n"})
+    patch = repository.diff(head, tree)
+    started()
+    for _ in range(3):
+        assert repository.file_mode(head, FILE) == "100644" and repository.file_mode(head, "absent/x") is None
+        assert repository.read_file(head, FILE) == config().encode()
+        assert repository.parent_of(head) is None and repository.diff(head, tree) == patch
+        assert repository.diff(tree, tree) == b""
+    assert len(started()) <= 2  # the two that stay alive
+
+
+def test_waiting_processes_end_with_close_with_the_repository_and_with_the_program(bare: Remote) -> None:
+    before = set(running(os.getpid()))
+    repository = opened(bare)
+    head = repository.head()
+    repository.read_file(head, FILE)
+    assert set(running(os.getpid())) > before
+    repository.close()
+    assert set(running(os.getpid())) == before
+    repository.read_file(head, FILE)
+    assert repository.file_mode(head, "apps") == "040000"
+    del repository
+    gc.collect()
+    assert set(running(os.getpid())) == before
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom advisor.adapters.git_repository import GitRepository\n"
+        "r = GitRepository('c', sys.argv[1], 'main', Path(sys.argv[2]))\nr.file_mode(r.head(), 'apps')\n"
+        "from advisor.adapters.git_repository.objects import ObjectReader\n"
+        "print(*(p._popen.pid for p in r._clone.objects._processes._running.values()))\n"
+    )
+    clone = str(bare.path.parent / "clone")
+    done = subprocess.run([sys.executable, "-c", code, str(bare.path), clone], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() and not done.stderr, done.stderr
+    assert not [pid for pid in done.stdout.split() if Path(f"/proc/{pid}").exists()]
+
+
+def test_waiting_process_that_was_killed_is_started_again(bare: Remote) -> None:
+    others = set(running(os.getpid()))
+    repository = opened(bare)
+    head = repository.head()
+    repository.file_mode(head, FILE)
+    waiting = set(running(os.getpid())) - others
+    for pid in waiting:
+        os.kill(pid, signal.SIGKILL)
+    while waiting & set(running(os.getpid())):
+        time.sleep(0.01)
+    assert repository.read_file(head, FILE) == config().encode()
+
+
+def test_copy_replaced_by_another_process_is_noticed(bare: Remote) -> None:
+    repository, other = opened(bare), opened(bare)
+    head = repository.head()
+    ours = edited(repository, head)
+    shutil.rmtree(bare.path.parent / "clone/repository.git")
+    assert other.head() == head
+    with pytest.raises(SourceRefused, match="is no commit"):
+        repository.parent_of(ours)
+    assert repository.parent_of(edited(repository, head)) == head
+
+
+def test_one_repository_serves_many_threads(bare: Remote) -> None:
+    wanted = {}
+    for number in range(12):
+        wanted[bare.commit(f"Number {number}", {FILE: config(pool=number)})] = config(pool=number).encode()
+    repository = opened(bare)
+    asked(repository)
+    wrong: list[str] = []
+
+    def read(seed: int) -> None:
+        for commit in random.Random(seed).sample(sorted(wanted), len(wanted)):
+            if repository.read_file(commit, FILE) != wanted[commit] or not repository.parent_of(commit):
+                wrong.append(commit)
+
+    crowd = [threading.Thread(target=read, args=(n,)) for n in range(8)]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+    assert not wrong
+
+
+def test_fork_of_a_process_asks_git_anew_and_leaves_its_parents_alone(bare: Remote) -> None:
+    second = bare.commit("More", {FILE: config("1h")})
+    repository = opened(bare)
+    first = repository.parent_of(repository.head())
+    assert first is not None and repository.read_file(second, FILE) == config("1h").encode()
+    method = multiprocessing.get_context("fork")
+    ours, theirs = method.Pipe()
+
+    def child() -> None:
+        theirs.send(repository.read_file(first, FILE))
+        repository.close()
+
+    process = method.Process(target=child)
+    process.start()
+    assert ours.poll(20) and ours.recv() == config().encode()
+    process.join()
+    assert process.exitcode == 0
+    assert repository.read_file(first, FILE) == config().encode()
+    assert repository.file_mode(first, "apps/payments") == "040000"
+
+
+def test_kept_answers_are_bounded_and_failures_are_not_kept() -> None:
+    kept, questions = Kept(bytes_max=10_000), []
+
+    def answer(number: int, size: int = 1000) -> bytes:
+        def ask() -> bytes:
+            questions.append(number)
+            return b"x" * size
+
+        return kept.get(str(number), ask=ask)
+
+    for number in (*range(8), *range(8), *range(100)):
+        assert len(answer(number)) == 1000
+    assert questions[:8] == list(range(8)) and len(questions) == 100
+    answer(99), answer(0)
+    assert questions[-1] == 0 and len(questions) == 101
+    answer(500, 9000), answer(500, 9000)
+    assert len(questions) == 103  # larger than a quarter: it would push out everything else
+    with pytest.raises(ZeroDivisionError):
+        kept.get("bad", ask=lambda: bytes(1 // 0))
+    assert kept.get("bad", ask=lambda: b"good") == b"good"
 
 
 # --- hostile repositories ---

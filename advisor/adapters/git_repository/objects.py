@@ -76,6 +76,9 @@ class _Processes:
         with self._lock:
             try:
                 process = self._running.get(option)
+                if process is not None and process.has_ended:  # killed while it waited
+                    self._end()
+                    process = None
                 if process is None:
                     started = self._runner.start("cat-file", option, stdin=None)
                     process = self._running[option] = self._open.enter_context(started)

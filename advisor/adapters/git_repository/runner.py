@@ -299,6 +299,11 @@ class GitProcess:
         self._stderr.clear()
 
     @property
+    def has_ended(self) -> bool:
+        """Return whether the command is gone."""
+        return self._popen.poll() is not None
+
+    @property
     def words(self) -> str:
         """Return what git wrote on stderr so far."""
         return self._stderr.decode("utf-8", "replace")
