@@ -90,7 +90,9 @@ class Tape:
             try:
                 tape.add(Exchange.model_validate_json(line))
             except ValidationError as error:
-                raise SettingsInvalid(f"{name}: tape line {number} is not an exchange: {one_line(str(error), 200)}") from error
+                raise SettingsInvalid(
+                    f"{name}: tape line {number} is not an exchange: {one_line(str(error), 200)}"
+                ) from error
         return tape
 
 
@@ -112,14 +114,20 @@ def _record(tape: Tape, source: str, request: RequestT, ask: Callable[[RequestT]
 def _play(tape: Tape, source: str, request: Record, answer_type: type[AnswerT]) -> AnswerT:
     exchange = tape.find(source, request)
     if exchange is None:
-        raise SourceUnavailable(f"{source}: the bundle holds no answer to this question; it was recorded by another version or for another window")
+        raise SourceUnavailable(
+            f"{source}: the bundle holds no answer to this question; it was recorded by another version or for another window"
+        )
     if exchange.answer is None:
         kind = getattr(errors, exchange.error or "", SourceUnavailable)
-        raise (kind if isinstance(kind, type) and issubclass(kind, AdvisorError) else SourceUnavailable)(exchange.message or "")
+        raise (kind if isinstance(kind, type) and issubclass(kind, AdvisorError) else SourceUnavailable)(
+            exchange.message or ""
+        )
     try:
         return answer_type.model_validate(exchange.answer)
     except ValidationError as error:
-        raise SettingsInvalid(f"bundle: the recorded answer of {source} does not fit: {one_line(str(error), 200)}") from error
+        raise SettingsInvalid(
+            f"bundle: the recorded answer of {source} does not fit: {one_line(str(error), 200)}"
+        ) from error
 
 
 class RecordedMetrics:
@@ -173,7 +181,9 @@ class RecordedLogs:
 class Bundle:
     """A bundle in memory: manifest, tape, report and repository files."""
 
-    def __init__(self, manifest: dict[str, Any], tape: Tape, report: dict[str, Any], repositories: dict[str, dict[str, bytes]]) -> None:
+    def __init__(
+        self, manifest: dict[str, Any], tape: Tape, report: dict[str, Any], repositories: dict[str, dict[str, bytes]]
+    ) -> None:
         """Hold the parts; ``repositories`` is name -> relative path -> bytes."""
         self.manifest, self.tape, self.report, self.repositories = manifest, tape, report, repositories
 
@@ -208,7 +218,9 @@ class Bundle:
                 raise SettingsInvalid(f"{path}: larger than {BUNDLE_BYTES_MAX} bytes; not a bundle of this product")
             data = path.read_bytes()
         except OSError as error:
-            raise SettingsInvalid(f"{path}: cannot be read as a bundle: {error.strerror or type(error).__name__}") from error
+            raise SettingsInvalid(
+                f"{path}: cannot be read as a bundle: {error.strerror or type(error).__name__}"
+            ) from error
         return Bundle.from_bytes(data, str(path))
 
     @staticmethod
@@ -217,12 +229,25 @@ class Bundle:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if sum(i.file_size for i in archive.infolist()) > MEMBER_BYTES_MAX:
-                    raise SettingsInvalid(f"{name}: unpacks to more than {MEMBER_BYTES_MAX} bytes; not a bundle of this product")
+                    raise SettingsInvalid(
+                        f"{name}: unpacks to more than {MEMBER_BYTES_MAX} bytes; not a bundle of this product"
+                    )
                 parts = {i.filename: archive.read(i) for i in archive.infolist() if not i.is_dir()}
             manifest, report = json.loads(parts.pop("manifest.json")), json.loads(parts.pop("report.json"))
             lines = parts.pop("tape.jsonl")
-        except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, NotImplementedError, EOFError, OSError, RecursionError) as error:
-            raise SettingsInvalid(f"{name}: not a bundle ({one_line(str(error), 120)}); `advisor export INCIDENT` writes one") from error
+        except (
+            zipfile.BadZipFile,
+            KeyError,
+            ValueError,
+            RuntimeError,
+            NotImplementedError,
+            EOFError,
+            OSError,
+            RecursionError,
+        ) as error:
+            raise SettingsInvalid(
+                f"{name}: not a bundle ({one_line(str(error), 120)}); `advisor export INCIDENT` writes one"
+            ) from error
         if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or not isinstance(report, dict):
             raise SettingsInvalid(f"{name}: not a bundle of schema {SCHEMA}")
         repositories: dict[str, dict[str, bytes]] = {}

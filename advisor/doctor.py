@@ -33,9 +33,16 @@ class DoctorLine:
 def examine(workflow: Workflow) -> list[DoctorLine]:
     """Return how each part is, in the order in which an investigation needs them."""
     settings = workflow.settings
-    lines = [_timed("git", _git), _timed("store", lambda: f"{workflow.store.verify_audit()} audit entries, chain whole")]
+    lines = [
+        _timed("git", _git),
+        _timed("store", lambda: f"{workflow.store.verify_audit()} audit entries, chain whole"),
+    ]
     if settings.prometheus is None:
-        lines.append(DoctorLine("prometheus", False, "not configured", "set prometheus.url; without metrics nothing is diagnosed"))
+        lines.append(
+            DoctorLine(
+                "prometheus", False, "not configured", "set prometheus.url; without metrics nothing is diagnosed"
+            )
+        )
     else:
         lines.append(_timed("prometheus", lambda: _prometheus(workflow)))
     for name in settings.repositories:
@@ -44,13 +51,31 @@ def examine(workflow: Workflow) -> list[DoctorLine]:
         if settings.prometheus is not None:
             lines.append(_timed(f"service {name}: metrics", lambda s=service.selector: _series(workflow, s)))  # type: ignore[misc]
         if service.configuration is None:
-            lines.append(DoctorLine(f"service {name}: configuration", False, "not configured", f"set services.{name}.configuration; without it no change can be found"))
+            lines.append(
+                DoctorLine(
+                    f"service {name}: configuration",
+                    False,
+                    "not configured",
+                    f"set services.{name}.configuration; without it no change can be found",
+                )
+            )
         patterns = [p for entry in service.logs for p in entry.files]
         found = sum(len(glob.glob(str(settings.path(p)), recursive=True)) for p in patterns)
         if patterns:
-            lines.append(DoctorLine(f"service {name}: logs", bool(found), f"{found} files", "" if found else f"no file matches {', '.join(patterns)}"))
+            lines.append(
+                DoctorLine(
+                    f"service {name}: logs",
+                    bool(found),
+                    f"{found} files",
+                    "" if found else f"no file matches {', '.join(patterns)}",
+                )
+            )
         else:
-            lines.append(DoctorLine(f"service {name}: logs", None, "not configured", f"set services.{name}.logs to see exceptions"))
+            lines.append(
+                DoctorLine(
+                    f"service {name}: logs", None, "not configured", f"set services.{name}.logs to see exceptions"
+                )
+            )
     if not settings.services:
         lines.append(DoctorLine("services", False, "none configured", "add one under services:"))
     if not settings.approval.approvers:
@@ -89,5 +114,7 @@ def _series(workflow: Workflow, selector: str) -> str:
     )
     count = max((v for s in answer.series for v in s.values), default=0)
     if not count:
-        raise AdvisorError(f"no series matches {{{selector}}} in the last five minutes; check the selector, or whether the target is scraped")
+        raise AdvisorError(
+            f"no series matches {{{selector}}} in the last five minutes; check the selector, or whether the target is scraped"
+        )
     return f"{int(count)} series"

@@ -47,7 +47,10 @@ _SYMPTOM_WORDS: tuple[tuple[Symptom, re.Pattern[str]], ...] = (
     ),
     (
         Symptom.HEAP_SPACE,
-        re.compile(r"java heap space|heap.?space|requested array size exceeds|outofmemory|out of memory|\boom\b|java_heap_oom", re.I),
+        re.compile(
+            r"java heap space|heap.?space|requested array size exceeds|outofmemory|out of memory|\boom\b|java_heap_oom",
+            re.I,
+        ),
     ),
     (Symptom.HEAP_PRESSURE, re.compile(r"heap|memory|\bgc\b|garbage", re.I)),
     (Symptom.LATENCY, re.compile(r"latency|slow|timeout|p9\d", re.I)),

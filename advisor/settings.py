@@ -118,7 +118,7 @@ class Service(_Section):
             r'\s*[a-zA-Z_]\w*\s*(=~|!~|!=|=)\s*"(?:[^"\\]|\\.)*"(\s*,\s*[a-zA-Z_]\w*\s*(=~|!~|!=|=)\s*"(?:[^"\\]|\\.)*")*\s*,?\s*',
             self.selector,
         ):
-            raise ValueError(f"selector {self.selector!r} is not a list of label matchers such as job=\"checkout\"")
+            raise ValueError(f'selector {self.selector!r} is not a list of label matchers such as job="checkout"')
         return self
 
 

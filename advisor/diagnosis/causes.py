@@ -38,8 +38,12 @@ TIMING_MAX, TIMING_MIN = 2.5, -3.0
 AFTER_ONSET = -5.0
 MOVED, FLAT = 1.5, 1.15  # growth of a metric in the middle: from here on it moved; up to here it did not
 LOAD_MOVED, LOAD_FLAT = 1.4, 1.2
-_RESTART_FAMILIES = frozenset({"image", "heap_max", "heap_young", "gc_choice", "metaspace_max", "direct_max", "memory_limit", "stack_size"})
-_UNLIMITED = frozenset({"0", "-1", "none", "never", "unlimited", "infinite", "infinity", "off", "disabled", "false", "null", "~"})
+_RESTART_FAMILIES = frozenset(
+    {"image", "heap_max", "heap_young", "gc_choice", "metaspace_max", "direct_max", "memory_limit", "stack_size"}
+)
+_UNLIMITED = frozenset(
+    {"0", "-1", "none", "never", "unlimited", "infinite", "infinity", "off", "disabled", "false", "null", "~"}
+)
 
 
 @dataclass(slots=True)
@@ -72,7 +76,9 @@ class Candidate:
             self.terms.append(Term(name=name, value=round(value, 2), why=why))
 
 
-def find_candidates(service: str, picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...], depends_on: tuple[str, ...]) -> list[Candidate]:
+def find_candidates(
+    service: str, picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...], depends_on: tuple[str, ...]
+) -> list[Candidate]:
     """Return every candidate with its terms, best first."""
     changed = _changed(service, picture, gathered, knobs)
     load = _load(service, picture)
@@ -122,8 +128,20 @@ def _not_read_by_key(path: str) -> str:
 
 def _judge_file(service: str, picture: Picture, commit: CommitChange, path: str, note: str) -> Candidate:
     """Return a candidate for a file whose keys cannot be read: only when it changed is known."""
-    cause = Cause(service=service, commit=commit.commit, path=path, at=commit.effective_at, author=commit.author, subject=commit.subject)
-    c = Candidate(CauseKind.CONFIG_CHANGE, cause, f"{path} changed, its keys are not readable (commit {commit.commit[:8]}, {commit.subject[:80]})", commit=commit)
+    cause = Cause(
+        service=service,
+        commit=commit.commit,
+        path=path,
+        at=commit.effective_at,
+        author=commit.author,
+        subject=commit.subject,
+    )
+    c = Candidate(
+        CauseKind.CONFIG_CHANGE,
+        cause,
+        f"{path} changed, its keys are not readable (commit {commit.commit[:8]}, {commit.subject[:80]})",
+        commit=commit,
+    )
     c.add("prior", PRIOR[CauseKind.CONFIG_CHANGE], "one change among all that could have happened")
     c.add("keys not readable", -0.5, note)
     committed = commit.effective_at.timestamp()
@@ -135,15 +153,36 @@ def _judge_file(service: str, picture: Picture, commit: CommitChange, path: str,
 
 
 def _judge_change(
-    service: str, picture: Picture, gathered: Gathered, answer: ChangeAnswer, commit: CommitChange, change: KeyChange, knobs: tuple[Knob, ...]
+    service: str,
+    picture: Picture,
+    gathered: Gathered,
+    answer: ChangeAnswer,
+    commit: CommitChange,
+    change: KeyChange,
+    knobs: tuple[Knob, ...],
 ) -> Candidate:
     knob = match_knob(knobs, change.key)
     kind = CauseKind.DEPLOY if knob is not None and knob.effect is Effect.CODE else CauseKind.CONFIG_CHANGE
     cause = Cause(
-        service=service, commit=commit.commit, path=change.path, key=change.key, old=change.old, new=change.new,
-        document=change.document, at=commit.effective_at, author=commit.author, subject=commit.subject,
+        service=service,
+        commit=commit.commit,
+        path=change.path,
+        key=change.key,
+        old=change.old,
+        new=change.new,
+        document=change.document,
+        at=commit.effective_at,
+        author=commit.author,
+        subject=commit.subject,
     )
-    c = Candidate(kind=kind, cause=cause, summary=f"{change.key} {_from_to(change)} (commit {commit.commit[:8]}, {commit.subject[:80]})", change=change, commit=commit, knob=knob)
+    c = Candidate(
+        kind=kind,
+        cause=cause,
+        summary=f"{change.key} {_from_to(change)} (commit {commit.commit[:8]}, {commit.subject[:80]})",
+        change=change,
+        commit=commit,
+        knob=knob,
+    )
     c.add("prior", PRIOR[kind], "one change among all that could have happened")
     committed = commit.effective_at.timestamp()
     c.effective_at = effective_at(picture.signals, committed)
@@ -187,11 +226,19 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
     window = _window(picture)
     tolerance = max(3 * picture.signals.step, 0.02 * window)
     if committed > trouble + 1.0:
-        c.add("timing", AFTER_ONSET - 1.0, f"committed {format_seconds(committed - trouble)} after the first hard sign of trouble")
+        c.add(
+            "timing",
+            AFTER_ONSET - 1.0,
+            f"committed {format_seconds(committed - trouble)} after the first hard sign of trouble",
+        )
         return
     if onset is None:
         distance = max(0.0, trouble - committed)
-        c.add("timing", max(TIMING_MIN, min(1.0, math.log(window / (2 * (distance + tolerance))))), f"{format_seconds(distance)} before the first sign of trouble; the onset itself is not measured")
+        c.add(
+            "timing",
+            max(TIMING_MIN, min(1.0, math.log(window / (2 * (distance + tolerance))))),
+            f"{format_seconds(distance)} before the first sign of trouble; the onset itself is not measured",
+        )
         return
     effective = c.effective_at if c.effective_at is not None else committed
     if effective > trouble:
@@ -202,7 +249,11 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
     delay = _natural_delay(c)
     if onset.censored and effective <= onset.at + tolerance:
         before = max(0.0, onset.at - committed)
-        c.add("timing", max(-1.5, min(0.3, 0.3 - math.log1p(before / 21600.0))), f"it began before the data does; committed {format_seconds(before)} before that")
+        c.add(
+            "timing",
+            max(-1.5, min(0.3, 0.3 - math.log1p(before / 21600.0))),
+            f"it began before the data does; committed {format_seconds(before)} before that",
+        )
         return
     if effective > onset.latest + tolerance:
         c.add("timing", AFTER_ONSET, f"took effect {format_seconds(effective - onset.at)} after the growth began")
@@ -210,17 +261,31 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
     if onset.earliest - tolerance <= effective <= onset.at + tolerance:
         distance = 0.0
     elif effective > onset.at:
-        distance = (effective - onset.at) * 0.5  # between the best guess of the onset and the moment when it was certain
+        distance = (
+            effective - onset.at
+        ) * 0.5  # between the best guess of the onset and the moment when it was certain
     else:
         distance = max(0.0, onset.earliest - effective - delay)
     value = math.log(window / (2 * (distance + tolerance)))
     what = "where the squeeze began" if picture.squeezed else "where the growth began"
-    near = f"took effect at the time {what}" if distance < tolerance else f"took effect {format_seconds(distance)} away from {what}"
+    near = (
+        f"took effect at the time {what}"
+        if distance < tolerance
+        else f"took effect {format_seconds(distance)} away from {what}"
+    )
     chance = min(1.0, 2 * (distance + tolerance) / window)
-    c.add("timing", max(TIMING_MIN, min(TIMING_MAX, value)), f"{near}; a random moment would be as near with a chance of {chance:.0%}")
+    c.add(
+        "timing",
+        max(TIMING_MIN, min(TIMING_MAX, value)),
+        f"{near}; a random moment would be as near with a chance of {chance:.0%}",
+    )
     growing = max(trouble - onset.at, 5 * picture.signals.step)
     if distance > tolerance and effective < onset.earliest and not onset.censored:
-        c.add("ran well with it", -min(2.0, distance / growing), f"the service ran well with it for {format_seconds(distance)} before the growth began")
+        c.add(
+            "ran well with it",
+            -min(2.0, distance / growing),
+            f"the service ran well with it for {format_seconds(distance)} before the growth began",
+        )
 
 
 def _natural_delay(c: Candidate) -> float:
@@ -247,7 +312,11 @@ def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
         return
     if c.effective_at is not None and committed < c.effective_at < trouble:
         late = (c.effective_at - committed) / max(600.0 if _window(picture) > 3600 else 0.0, 0.02 * _window(picture))
-        c.add("rollout delay", -min(1.5, 0.5 * math.log1p(late)), f"the first process start after the commit came {format_seconds(c.effective_at - committed)} later")
+        c.add(
+            "rollout delay",
+            -min(1.5, 0.5 * math.log1p(late)),
+            f"the first process start after the commit came {format_seconds(c.effective_at - committed)} later",
+        )
     starts_known = bool({"start_time", "uptime"} & set(picture.signals.roles)) or bool(restarts)
     began = [t for t in restarts if committed - 2 * picture.signals.step <= t < trouble - picture.signals.step / 2]
     if not starts_known or began:
@@ -257,14 +326,25 @@ def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
         return
     if c.middle_growth is not None and c.middle_growth >= MOVED and not needs:
         return  # read without a restart: its own metric moved
-    c.add("rolled out", -3.0 if needs else -0.8, "no process began between the commit and the trouble, so nothing can have read it" if needs else "no process began between the commit and the trouble; only a service that reloads its configuration has read it")
+    c.add(
+        "rolled out",
+        -3.0 if needs else -0.8,
+        "no process began between the commit and the trouble, so nothing can have read it"
+        if needs
+        else "no process began between the commit and the trouble; only a service that reloads its configuration has read it",
+    )
 
 
 def _direction(change: KeyChange) -> float | None:
     """Return > 0 where the value became larger or unlimited, < 0 where smaller, None where that cannot be said."""
     old, new = (change.old or "").strip().lower(), (change.new or "").strip().lower()
     if change.old is not None and change.new is not None:
-        if new in _UNLIMITED and old not in _UNLIMITED and old != "true" and (change.ratio is None or change.ratio <= 0):
+        if (
+            new in _UNLIMITED
+            and old not in _UNLIMITED
+            and old != "true"
+            and (change.ratio is None or change.ratio <= 0)
+        ):
             return 1.0
         if change.ratio is not None and change.ratio > 0:
             return math.log(change.ratio)
@@ -298,7 +378,11 @@ def _mechanism(c: Candidate, picture: Picture) -> None:
             value = 2.2 * strength if picture.squeezed or picture.growth < 2.0 else 1.0 * strength
             c.add("mechanism", value, f"{knob.says}: less {words} is allowed than before")
         elif not lowered and knob.raises.get(resource, 0.0):
-            c.add("mechanism", 2.2 * knob.raises[resource], f"{knob.says}: the process may take more than the container allows")
+            c.add(
+                "mechanism",
+                2.2 * knob.raises[resource],
+                f"{knob.says}: the process may take more than the container allows",
+            )
         elif not lowered and resource in ("heap", "metaspace", "threads", "direct") and strength:
             c.add("mechanism", -3.0, f"a higher ceiling does not cause {words} to run out")
         else:
@@ -335,16 +419,24 @@ def _middle(c: Candidate, picture: Picture) -> None:
                     options.append(role)
             else:
                 options += [
-                    s for key, s in picture.signals.gauges.items()
-                    if metric_fits(phrase, key) and not _is_limit(key) and s.present and not speaks_of_another(phrase, c.change.key, key, c.cause.service)
+                    s
+                    for key, s in picture.signals.gauges.items()
+                    if metric_fits(phrase, key)
+                    and not _is_limit(key)
+                    and s.present
+                    and not speaks_of_another(phrase, c.change.key, key, c.cause.service)
                 ]
             if options:
                 break
     if not options or (c.knob is not None and len(options) > 1):
         family = " ".join(c.knob.via) if c.knob is not None else ""
         shared = [
-            s for key, s in picture.signals.gauges.items()
-            if s.present and not _is_limit(key) and shared_words(c.change.key, key) and not speaks_of_another(family, c.change.key, key, c.cause.service)
+            s
+            for key, s in picture.signals.gauges.items()
+            if s.present
+            and not _is_limit(key)
+            and shared_words(c.change.key, key)
+            and not speaks_of_another(family, c.change.key, key, c.cause.service)
         ]
         if options:
             both = [s for s in options if any(s is o for o in shared)]
@@ -353,7 +445,13 @@ def _middle(c: Candidate, picture: Picture) -> None:
             options = shared
     if not options:
         return
-    since = c.effective_at if c.effective_at is not None and c.effective_at < picture.trouble_at else c.commit.effective_at.timestamp() if c.commit else None
+    since = (
+        c.effective_at
+        if c.effective_at is not None and c.effective_at < picture.trouble_at
+        else c.commit.effective_at.timestamp()
+        if c.commit
+        else None
+    )
     if picture.signals.times.size and since is not None and since < float(picture.signals.times[0]):
         c.middle = options[0]
         return
@@ -368,7 +466,11 @@ def _middle(c: Candidate, picture: Picture) -> None:
 
 def _is_limit(name: str) -> bool:
     last = name.split("{")[0].lower()
-    return last.endswith(("_max", "_limit", "_capacity", "_config_max_threads", "_min", "_maximum", "_core_threads")) or "config_max" in last or "pool_max" in last
+    return (
+        last.endswith(("_max", "_limit", "_capacity", "_config_max_threads", "_min", "_maximum", "_core_threads"))
+        or "config_max" in last
+        or "pool_max" in last
+    )
 
 
 def _moved(c: Candidate, picture: Picture) -> None:
@@ -385,8 +487,14 @@ def _moved(c: Candidate, picture: Picture) -> None:
     if knob is not None and knob.effect is Effect.LIMIT:
         if middle.role.endswith(("_max", "limit")):
             direction = _direction(c.change) if c.change else None
-            if direction is not None and direction * math.log(max(growth, 1e-3)) > 0 and abs(math.log(max(growth, 1e-3))) > 0.04:
-                c.add("metric in the middle", 2.5, f"{name} became ×{format_number(growth)} when the change took effect")
+            if (
+                direction is not None
+                and direction * math.log(max(growth, 1e-3)) > 0
+                and abs(math.log(max(growth, 1e-3))) > 0.04
+            ):
+                c.add(
+                    "metric in the middle", 2.5, f"{name} became ×{format_number(growth)} when the change took effect"
+                )
             elif abs(math.log(max(growth, 1e-3))) <= 0.04 and knob.family != "memory_limit":
                 c.add("metric in the middle", -2.5, f"{name} stayed as it was, so the change did not reach the process")
         return
@@ -398,10 +506,20 @@ def _moved(c: Candidate, picture: Picture) -> None:
     if excess >= MOVED:
         together = _together(picture, middle.values, c.effective_at)
         value = (2.0 + (0.5 if together > 0.6 else 0.0)) * min(1.0, 0.25 + strength)
-        c.add("metric in the middle", value, f"{name} grew ×{format_number(growth)} after the change" + (f", with the {WORDS[picture.resource]} (rank correlation {together:.2f})" if together > 0.6 else ""))
+        c.add(
+            "metric in the middle",
+            value,
+            f"{name} grew ×{format_number(growth)} after the change"
+            + (f", with the {WORDS[picture.resource]} (rank correlation {together:.2f})" if together > 0.6 else ""),
+        )
     elif growth <= FLAT or excess <= FLAT:
         hidden = knob is None or knob.hidden
-        c.add("metric in the middle", -0.8 if hidden else -2.2, f"{name} did not move (×{format_number(growth)})" + (f" beyond what traffic explains (×{format_number(load)})" if growth > FLAT else ""))
+        c.add(
+            "metric in the middle",
+            -0.8 if hidden else -2.2,
+            f"{name} did not move (×{format_number(growth)})"
+            + (f" beyond what traffic explains (×{format_number(load)})" if growth > FLAT else ""),
+        )
     else:
         c.add("metric in the middle", 0.6, f"{name} grew a little (×{format_number(growth)})")
 
@@ -415,13 +533,22 @@ def _together(picture: Picture, values: Array, since: float | None) -> float:
 
 def _size(c: Candidate, picture: Picture) -> None:
     change, knob = c.change, c.knob
-    if change is None or change.ratio is None or change.ratio <= 0 or (knob is not None and knob.effect in (Effect.CODE, Effect.NONE)):
+    if (
+        change is None
+        or change.ratio is None
+        or change.ratio <= 0
+        or (knob is not None and knob.effect in (Effect.CODE, Effect.NONE))
+    ):
         return
     doublings = abs(math.log2(change.ratio))
     held = knob is not None and knob.effect is Effect.HOLDS and change.ratio > 1
     if held and not picture.squeezed and picture.growth > 1.3 * change.ratio:
         # Twice the lifetime holds twice as much and then levels off: it cannot fill the heap five times over.
-        c.add("size", -min(2.0, 1.5 * math.log(picture.growth / change.ratio)), f"a step of ×{format_number(change.ratio)} cannot make {WORDS[picture.resource]} grow ×{format_number(picture.growth)}")
+        c.add(
+            "size",
+            -min(2.0, 1.5 * math.log(picture.growth / change.ratio)),
+            f"a step of ×{format_number(change.ratio)} cannot make {WORDS[picture.resource]} grow ×{format_number(picture.growth)}",
+        )
     elif doublings < 0.3:
         c.add("size", -1.2, f"a small step (×{format_number(change.ratio)})")
     elif doublings >= 1:
@@ -443,7 +570,13 @@ def _reverted(c: Candidate, picture: Picture, answer: ChangeAnswer) -> None:
                 at = one.effective_at.timestamp()
                 if back:
                     c.reverted_by = one.commit
-                if back and picture.onset is not None and not picture.onset.censored and at < picture.onset.earliest - 2 * picture.signals.step and picture.trouble_at is not None:
+                if (
+                    back
+                    and picture.onset is not None
+                    and not picture.onset.censored
+                    and at < picture.onset.earliest - 2 * picture.signals.step
+                    and picture.trouble_at is not None
+                ):
                     c.add("already reverted", -4.0, f"taken back by {one.commit[:8]} before the growth began")
                 elif back and picture.trouble_at is not None and at < picture.trouble_at and picture.onset is None:
                     c.add("already reverted", -2.0, f"taken back by {one.commit[:8]} before the trouble")
@@ -451,14 +584,22 @@ def _reverted(c: Candidate, picture: Picture, answer: ChangeAnswer) -> None:
 
 
 def _named_in_trace(c: Candidate, gathered: Gathered) -> None:
-    if c.change is None or gathered.logs is None or (c.knob is not None and c.knob.effect in (Effect.NONE, Effect.CODE, Effect.LIMIT)):
+    if (
+        c.change is None
+        or gathered.logs is None
+        or (c.knob is not None and c.knob.effect in (Effect.NONE, Effect.CODE, Effect.LIMIT))
+    ):
         return
     for e in gathered.logs.exceptions:
         if "OutOfMemoryError" not in (e.type + e.root_type):
             continue
         shared = _trace_words(c.change.key, e)
         if shared:
-            c.add("stack trace", 0.4, f"the stack trace names {', '.join(sorted(shared))}; where memory ran out is a weak sign of who took it")
+            c.add(
+                "stack trace",
+                0.4,
+                f"the stack trace names {', '.join(sorted(shared))}; where memory ran out is a weak sign of who took it",
+            )
             return
 
 
@@ -497,12 +638,29 @@ def _load(service: str, picture: Picture) -> Candidate:
         c.add("traffic", -2.0, "the ceiling came down; that is not traffic's doing")
     elif growth >= LOAD_MOVED:
         value = min(3.5, 1.5 + 2.0 * math.log2(growth) + (0.8 if together > 0.6 else 0.0))
-        c.add("traffic", value, f"requests grew ×{format_number(growth)}" + (f", together with the {WORDS[picture.resource]} (rank correlation {together:.2f})" if together > 0.6 else ""))
+        c.add(
+            "traffic",
+            value,
+            f"requests grew ×{format_number(growth)}"
+            + (
+                f", together with the {WORDS[picture.resource]} (rank correlation {together:.2f})"
+                if together > 0.6
+                else ""
+            ),
+        )
         per = picture.growth / growth
         if per > 2.2:
-            c.add("per request", -1.5, f"{WORDS[picture.resource]} grew ×{format_number(picture.growth)}, far more than requests")
+            c.add(
+                "per request",
+                -1.5,
+                f"{WORDS[picture.resource]} grew ×{format_number(picture.growth)}, far more than requests",
+            )
         else:
-            c.add("per request", 0.8, f"{WORDS[picture.resource]} per request stayed about the same (×{format_number(per)})")
+            c.add(
+                "per request",
+                0.8,
+                f"{WORDS[picture.resource]} per request stayed about the same (×{format_number(per)})",
+            )
     elif growth <= LOAD_FLAT:
         c.add("traffic", -4.0, f"requests did not grow (×{format_number(growth)})")
     else:
@@ -511,7 +669,11 @@ def _load(service: str, picture: Picture) -> Candidate:
 
 
 def _capacity(service: str, picture: Picture) -> Candidate:
-    c = Candidate(CauseKind.CAPACITY, Cause(service=service), f"the limit of {WORDS[picture.resource]} is too small for normal work")
+    c = Candidate(
+        CauseKind.CAPACITY,
+        Cause(service=service),
+        f"the limit of {WORDS[picture.resource]} is too small for normal work",
+    )
     c.add("prior", PRIOR[CauseKind.CAPACITY], "limits are often set once and forgotten")
     c.next_check = "read the live set after a full collection, and hold it against the limit"
     if not picture.measured or picture.onset is None:
@@ -525,7 +687,11 @@ def _capacity(service: str, picture: Picture) -> Candidate:
     elif picture.onset.censored and picture.growth < 1.5 and start > 0.6:
         c.add("level", 2.5, f"use stood at {start:.0%} of the limit from the beginning and did not grow")
     elif picture.onset.censored and _always_the_same(picture):
-        c.add("level", 2.2, "every process life in the record fills up the same way, with level traffic and what it counts: it never fitted")
+        c.add(
+            "level",
+            2.2,
+            "every process life in the record fills up the same way, with level traffic and what it counts: it never fitted",
+        )
     elif picture.growth >= 1.5:
         c.add("level", -2.5, f"use grew ×{format_number(picture.growth)}; it was not high from the beginning")
     else:
@@ -538,18 +704,35 @@ def _always_the_same(picture: Picture) -> bool:
     if len(picture.crashes) < 3 or (picture.load_growth is not None and picture.load_growth >= LOAD_FLAT):
         return False
     times = picture.signals.times
-    counted = [s for key, s in picture.signals.gauges.items() if s.present and any(w in key.lower() for w in ("session", "cache", "queue", "entries", "pending", "items"))]
+    counted = [
+        s
+        for key, s in picture.signals.gauges.items()
+        if s.present and any(w in key.lower() for w in ("session", "cache", "queue", "entries", "pending", "items"))
+    ]
     until = times <= picture.crashes[-1]
     return any(agreement(picture.floor[until], s.values[until]) > 0.6 for s in counted)
 
 
 def _dependency(service: str, picture: Picture, depends_on: tuple[str, ...]) -> Candidate:
-    c = Candidate(CauseKind.DEPENDENCY, Cause(service=depends_on[0] if len(depends_on) == 1 else service), "a dependency became slow, and work piled up while it waited")
+    c = Candidate(
+        CauseKind.DEPENDENCY,
+        Cause(service=depends_on[0] if len(depends_on) == 1 else service),
+        "a dependency became slow, and work piled up while it waited",
+    )
     c.add("prior", PRIOR[CauseKind.DEPENDENCY], "dependencies are slow now and then")
     c.next_check = "compare the latency of outbound calls before and after the onset"
     signal = picture.signals.get("dependency_latency")
     if signal is None or picture.onset is None or picture.trouble_at is None:
-        named = [s for key, s in picture.signals.gauges.items() if s.present and any(w in key.lower() for w in ("latency", "response_time", "duration")) and any(w in key.lower() for w in ("downstream", "upstream", "client", "backend", "dependency", "remote", *depends_on))]
+        named = [
+            s
+            for key, s in picture.signals.gauges.items()
+            if s.present
+            and any(w in key.lower() for w in ("latency", "response_time", "duration"))
+            and any(
+                w in key.lower()
+                for w in ("downstream", "upstream", "client", "backend", "dependency", "remote", *depends_on)
+            )
+        ]
         if not named or picture.onset is None or picture.trouble_at is None:
             c.add("dependency latency", -1.0, "no latency of outbound calls is measured")
             return c
@@ -557,7 +740,10 @@ def _dependency(service: str, picture: Picture, depends_on: tuple[str, ...]) -> 
     # Near the end, collections slow every call down: only the first half of the growth tells.
     half = picture.onset.at + 0.5 * (picture.trouble_at - picture.onset.at)
     times = picture.signals.times
-    before, after = signal.values[times < picture.onset.at], signal.values[(times >= picture.onset.at) & (times <= half)]
+    before, after = (
+        signal.values[times < picture.onset.at],
+        signal.values[(times >= picture.onset.at) & (times <= half)],
+    )
     before, after = before[np.isfinite(before)], after[np.isfinite(after)]
     if before.size < 4 or after.size < 3 or float(np.median(before)) <= 0:
         c.add("dependency latency", -0.8, "outbound latency is not measured on both sides of the onset")
@@ -565,7 +751,11 @@ def _dependency(service: str, picture: Picture, depends_on: tuple[str, ...]) -> 
     growth = float(np.median(after)) / float(np.median(before))
     c.middle, c.middle_growth = signal, growth
     if growth >= 1.5:
-        c.add("dependency latency", min(4.5, 2.5 + 0.8 * math.log2(growth)), f"{signal.names[0]} rose ×{format_number(growth)} as the growth began, well before memory was short")
+        c.add(
+            "dependency latency",
+            min(4.5, 2.5 + 0.8 * math.log2(growth)),
+            f"{signal.names[0]} rose ×{format_number(growth)} as the growth began, well before memory was short",
+        )
     elif growth <= 1.2:
         c.add("dependency latency", -3.0, f"outbound calls took as long as before (×{format_number(growth)})")
     else:
@@ -587,11 +777,20 @@ def _explain_away(picture: Picture, candidates: list[Candidate]) -> None:
     """Let what is seen moving take the blame from what is merely near: traffic from changes, one mechanism from the rest."""
     load = picture.load_growth or 1.0
     changes = [c for c in candidates if c.change is not None]
-    moved = [c for c in changes if any(t.name == "metric in the middle" and t.value >= 1.5 for t in c.terms) and not any(t.name == "timing" and t.value <= AFTER_ONSET for t in c.terms)]
+    moved = [
+        c
+        for c in changes
+        if any(t.name == "metric in the middle" and t.value >= 1.5 for t in c.terms)
+        and not any(t.name == "timing" and t.value <= AFTER_ONSET for t in c.terms)
+    ]
     if load >= LOAD_MOVED and not picture.squeezed and picture.growth <= 2.2 * load:
         for c in changes:
             if c not in moved:
-                c.add("explained by traffic", -2.5, f"requests grew ×{format_number(load)}, which accounts for the growth without this change")
+                c.add(
+                    "explained by traffic",
+                    -2.5,
+                    f"requests grew ×{format_number(load)}, which accounts for the growth without this change",
+                )
     for c in candidates:
         if c in moved or not moved:
             continue
@@ -605,8 +804,16 @@ def _explain_away(picture: Picture, candidates: list[Candidate]) -> None:
                 c.add("explained by the dependency", -1.5, "calls to a dependency became slow at the same time")
     if moved or picture.squeezed:
         return
-    counted = [s for key, s in picture.signals.gauges.items() if s.present and any(w in key for w in ("session", "cache", "queue", "entries", "pending"))]
+    counted = [
+        s
+        for key, s in picture.signals.gauges.items()
+        if s.present and any(w in key for w in ("session", "cache", "queue", "entries", "pending"))
+    ]
     flat = [s for s in counted if (growth_of(picture, s.values) or 99.0) <= FLAT]
     for c in candidates:
         if c.kind is CauseKind.DEPLOY and load < LOAD_MOVED and len(flat) >= 2 and len(flat) == len(counted):
-            c.add("nothing counted grows", 0.8, "sessions, caches and queues are as before, so what grows is held by the code itself")
+            c.add(
+                "nothing counted grows",
+                0.8,
+                "sessions, caches and queues are as before, so what grows is held by the code itself",
+            )

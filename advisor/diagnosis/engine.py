@@ -63,32 +63,63 @@ def diagnose(
     blind = _blind(coverage, picture)
     if picture.trouble_at is None and not blind:
         diagnosis = Diagnosis(
-            outcome=Outcome.HEALTHY, kind=CauseKind.NONE, probability=0.0, summary=_healthy_summary(incident, picture),
-            claims=_vital_claims(notebook, picture), warnings=tuple(warnings),
+            outcome=Outcome.HEALTHY,
+            kind=CauseKind.NONE,
+            probability=0.0,
+            summary=_healthy_summary(incident, picture),
+            claims=_vital_claims(notebook, picture),
+            warnings=tuple(warnings),
         )
-        return Assessment(symptoms=picture.symptoms, started_at=None, evidence=notebook.items, hypotheses=(), diagnosis=diagnosis, remedies=(), rejected_remedies=(), verification=plan)
+        return Assessment(
+            symptoms=picture.symptoms,
+            started_at=None,
+            evidence=notebook.items,
+            hypotheses=(),
+            diagnosis=diagnosis,
+            remedies=(),
+            rejected_remedies=(),
+            verification=plan,
+        )
     candidates = find_candidates(incident.service, picture, gathered, knobs, depends_on)
     shares = probabilities(candidates)
     if blind:
         shares = [min(share, CAPPED_PROBABILITY) for share in shares]
     for c in candidates[:HYPOTHESES_MAX]:
         _cite(notebook, picture, c)
-    hypotheses = tuple(_hypothesis(i, c, share) for i, (c, share) in enumerate(zip(candidates[:HYPOTHESES_MAX], shares, strict=False)))
+    hypotheses = tuple(
+        _hypothesis(i, c, share) for i, (c, share) in enumerate(zip(candidates[:HYPOTHESES_MAX], shares, strict=False))
+    )
     top = candidates[0]
-    support = sum(s for c, s in zip(candidates, shares, strict=True) if c is top or (top.cause.commit is not None and c.cause.commit == top.cause.commit))
+    support = sum(
+        s
+        for c, s in zip(candidates, shares, strict=True)
+        if c is top or (top.cause.commit is not None and c.cause.commit == top.cause.commit)
+    )
     support = min(support, CAPPED_PROBABILITY) if blind else min(support, 1.0)
     decided = not blind and top.kind is not CauseKind.UNKNOWN and support >= DIAGNOSED_FROM
     started = picture.onset.at if picture.onset else picture.trouble_at
     if decided:
-        plan = plan_verification(top, picture, gathered, window.settle_seconds, window.window_seconds, window.samples_min)
+        plan = plan_verification(
+            top, picture, gathered, window.settle_seconds, window.window_seconds, window.samples_min
+        )
         diagnosis = Diagnosis(
-            outcome=Outcome.DIAGNOSED, kind=top.kind, cause=top.cause, probability=round(support, 4), summary=_summary(top, picture),
-            claims=_claims(notebook, picture, top), warnings=tuple(warnings),
+            outcome=Outcome.DIAGNOSED,
+            kind=top.kind,
+            cause=top.cause,
+            probability=round(support, 4),
+            summary=_summary(top, picture),
+            claims=_claims(notebook, picture, top),
+            warnings=tuple(warnings),
         )
     else:
         diagnosis = Diagnosis(
-            outcome=Outcome.INCONCLUSIVE, kind=CauseKind.UNKNOWN, cause=None, probability=round(support, 4), summary=_undecided(blind, top, support, picture),
-            claims=_vital_claims(notebook, picture), warnings=tuple(warnings),
+            outcome=Outcome.INCONCLUSIVE,
+            kind=CauseKind.UNKNOWN,
+            cause=None,
+            probability=round(support, 4),
+            summary=_undecided(blind, top, support, picture),
+            claims=_vital_claims(notebook, picture),
+            warnings=tuple(warnings),
         )
     return Assessment(
         symptoms=picture.symptoms,
@@ -127,7 +158,19 @@ def _warnings(coverage: SettledCoverage, gathered: Gathered, picture: Picture) -
 
 def _note_metrics(notebook: Notebook, picture: Picture) -> None:
     signals = picture.signals
-    for role in ("heap_used", "heap_max", "metaspace_used", "direct_used", "threads", "rss", "memory_limit", "gc_seconds", "requests", "sessions_created", "dependency_latency"):
+    for role in (
+        "heap_used",
+        "heap_max",
+        "metaspace_used",
+        "direct_used",
+        "threads",
+        "rss",
+        "memory_limit",
+        "gc_seconds",
+        "requests",
+        "sessions_created",
+        "dependency_latency",
+    ):
         signal = signals.get(role)
         if signal is not None:
             notebook.metric(signals, signal, describe_signal(signals, signal))
@@ -154,13 +197,26 @@ def _cite(notebook: Notebook, picture: Picture, c: Candidate) -> None:
 
 
 def _vital_role(picture: Picture) -> str:
-    return {"heap": "heap_used", "metaspace": "metaspace_used", "threads": "threads", "direct": "direct_used", "rss": "rss"}[picture.resource]
+    return {
+        "heap": "heap_used",
+        "metaspace": "metaspace_used",
+        "threads": "threads",
+        "direct": "direct_used",
+        "rss": "rss",
+    }[picture.resource]
 
 
 def _hypothesis(index: int, c: Candidate, share: float) -> Hypothesis:
     return Hypothesis(
-        rank=index + 1, kind=c.kind, probability=round(share, 4), summary=c.summary, cause=c.cause,
-        for_=tuple(dict.fromkeys(c.cites_for)), against=tuple(dict.fromkeys(c.cites_against)), next_check=c.next_check, terms=tuple(c.terms),
+        rank=index + 1,
+        kind=c.kind,
+        probability=round(share, 4),
+        summary=c.summary,
+        cause=c.cause,
+        for_=tuple(dict.fromkeys(c.cites_for)),
+        against=tuple(dict.fromkeys(c.cites_against)),
+        next_check=c.next_check,
+        terms=tuple(c.terms),
     )
 
 
@@ -170,7 +226,11 @@ def _summary(top: Candidate, picture: Picture) -> str:
         who = f"commit {top.cause.commit[:8]} by {top.cause.author}" if top.cause.commit else "a change"
         if picture.squeezed:
             return f"{what} runs out because {who} changed {top.change.key} from {top.change.old} to {top.change.new}; what the service uses did not grow"
-        middle = f", and {top.middle.names[0]} grew ×{format_number(top.middle_growth)} with it" if top.middle is not None and top.middle_growth is not None and top.middle_growth >= 1.5 else ""
+        middle = (
+            f", and {top.middle.names[0]} grew ×{format_number(top.middle_growth)} with it"
+            if top.middle is not None and top.middle_growth is not None and top.middle_growth >= 1.5
+            else ""
+        )
         return f"{what} fills up since {who} changed {top.change.key} from {top.change.old or '(not set)'} to {top.change.new or '(not set)'}{middle}"
     if top.commit is not None:
         return f"{what} fills up since commit {top.cause.commit[:8] if top.cause.commit else ''} by {top.cause.author} changed {top.cause.path}, whose keys are not readable"
@@ -190,8 +250,16 @@ def _undecided(blind: str, top: Candidate, support: float, picture: Picture) -> 
 def _healthy_summary(incident: Incident, picture: Picture) -> str:
     ratio = picture.ratio()
     known = ratio[np.isfinite(ratio)]
-    level = f"{WORDS[picture.resource]} stays at {float(np.median(known)):.0%} of its limit after collections" if known.size else "no sign of trouble"
-    asked = f"; the symptom asked about ({', '.join(s.value for s in incident.symptoms)}) was not seen" if incident.symptoms else ""
+    level = (
+        f"{WORDS[picture.resource]} stays at {float(np.median(known)):.0%} of its limit after collections"
+        if known.size
+        else "no sign of trouble"
+    )
+    asked = (
+        f"; the symptom asked about ({', '.join(s.value for s in incident.symptoms)}) was not seen"
+        if incident.symptoms
+        else ""
+    )
     return f"healthy: {level}, no OutOfMemoryError and no crash in the window{asked}"
 
 
@@ -206,8 +274,16 @@ def _vital_claims(notebook: Notebook, picture: Picture) -> tuple[Claim, ...]:
 def _claims(notebook: Notebook, picture: Picture, top: Candidate) -> tuple[Claim, ...]:
     claims = list(_vital_claims(notebook, picture))
     if picture.onset is not None and claims:
-        began = "The limit came down" if picture.squeezed else "The growth began before the data does, by" if picture.onset.censored else "The growth began"
-        claims.append(Claim(text=f"{began} about {format_instant(instant_of(picture.onset.at))}", evidence=claims[0].evidence))
+        began = (
+            "The limit came down"
+            if picture.squeezed
+            else "The growth began before the data does, by"
+            if picture.onset.censored
+            else "The growth began"
+        )
+        claims.append(
+            Claim(text=f"{began} about {format_instant(instant_of(picture.onset.at))}", evidence=claims[0].evidence)
+        )
     for term in top.terms:
         if term.name == "prior" or abs(term.value) < 0.3:
             continue
@@ -215,9 +291,16 @@ def _claims(notebook: Notebook, picture: Picture, top: Candidate) -> tuple[Claim
         if cited:
             claims.append(Claim(text=term.why, evidence=tuple(dict.fromkeys(cited))))
     for symptom, times in picture.symptom_times.items():
-        logs = [e.id for e in notebook.items if e.id.startswith("L") and ("OutOfMemory" in e.summary or symptom is Symptom.CONTAINER_KILL)]
+        logs = [
+            e.id
+            for e in notebook.items
+            if e.id.startswith("L") and ("OutOfMemory" in e.summary or symptom is Symptom.CONTAINER_KILL)
+        ]
         if logs and math.isfinite(times[0]):
-            claims.append(Claim(text=f"{symptom.value} was seen {len(times)}×, first at {format_instant(instant_of(times[0]))}", evidence=tuple(logs[:3])))
+            claims.append(
+                Claim(
+                    text=f"{symptom.value} was seen {len(times)}×, first at {format_instant(instant_of(times[0]))}",
+                    evidence=tuple(logs[:3]),
+                )
+            )
     return tuple(claims)
-
-

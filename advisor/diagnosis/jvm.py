@@ -22,7 +22,19 @@ NATIVE_USUAL = 64 * MIB  # a guess: symbols, GC structures, malloc
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)i?[bB]?$")
 _QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti|K|k|M|G|T|m)?$")
 _UNITS = {"": 1, "k": 1024, "m": MIB, "g": 1024 * MIB, "t": 1024 * 1024 * MIB}
-_DECIMAL = {None: 1.0, "m": 0.001, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 1024.0, "Mi": float(MIB), "Gi": 1024.0 * MIB, "Ti": 1024.0 * 1024 * MIB}
+_DECIMAL = {
+    None: 1.0,
+    "m": 0.001,
+    "k": 1e3,
+    "K": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 1024.0,
+    "Mi": float(MIB),
+    "Gi": 1024.0 * MIB,
+    "Ti": 1024.0 * 1024 * MIB,
+}
 
 
 class Memory(Record):
@@ -111,7 +123,10 @@ def read_memory(configuration: Iterable[ConfigValue]) -> Memory:
 def heap_raise_fits(memory: Memory, heap_new: float, threads: int) -> tuple[bool | None, str]:
     """Return whether a larger heap fits the container (None: the limit is not known), and the sum in words."""
     if memory.container_limit is None:
-        return None, "the container's memory limit is not in the configuration, so it cannot be said whether it would fit"
+        return (
+            None,
+            "the container's memory limit is not in the configuration, so it cannot be said whether it would fit",
+        )
     total = Memory(**{**memory.model_dump(), "heap_max": heap_new}).total(threads)
     if total is None:
         return None, "no heap ceiling is configured"

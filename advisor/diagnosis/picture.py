@@ -158,7 +158,12 @@ def _symptom_times(logs: LogAnswer | None, signals: Signals) -> dict[Symptom, tu
     for e in logs.exceptions if logs else ():
         for kind, message in ((e.root_type, e.root_message), (e.type, e.message)):
             text = f"{kind}: {message}"
-            if "OutOfMemoryError" not in text and "insufficient memory" not in text and "pthread_create" not in text and "native thread" not in text:
+            if (
+                "OutOfMemoryError" not in text
+                and "insufficient memory" not in text
+                and "pthread_create" not in text
+                and "native thread" not in text
+            ):
                 continue
             named = [s for s in read_symptoms(text) if s in RESOURCE]
             if named:
@@ -215,7 +220,12 @@ _LIMIT_KEYS = {
 def _configured_ceiling(picture: Picture, resource: str) -> Array:
     """Return the limit as the configuration gave it over time: a change of it counts from the next process start."""
     times, memory = picture.signals.times, picture.memory
-    now = {"heap": memory.heap_max, "metaspace": memory.metaspace_max, "direct": memory.direct_max, "rss": memory.container_limit}.get(resource)
+    now = {
+        "heap": memory.heap_max,
+        "metaspace": memory.metaspace_max,
+        "direct": memory.direct_max,
+        "rss": memory.container_limit,
+    }.get(resource)
     pattern = _LIMIT_KEYS.get(resource)
     if pattern is None:
         return np.full(times.shape, np.nan)
@@ -271,7 +281,9 @@ def _most_pressed(picture: Picture) -> str:
 def _find_trouble(picture: Picture, noticed: float | None) -> None:
     """Set the first hard sign of trouble and the crashes."""
     signals = picture.signals
-    resource_times = [t for s, times in picture.symptom_times.items() if RESOURCE.get(s) == picture.resource for t in times]
+    resource_times = [
+        t for s, times in picture.symptom_times.items() if RESOURCE.get(s) == picture.resource for t in times
+    ]
     signs = list(resource_times)
     picture.crashes = tuple(t for t in signals.restarts if _crashed_before(picture, t))
     signs += [t for t in picture.crashes if picture.resource == "heap" or not resource_times]
@@ -283,7 +295,11 @@ def _find_trouble(picture: Picture, noticed: float | None) -> None:
     elif signs:
         picture.trouble_at = min(signs)
     if picture.trouble_at is not None and not picture.symptoms:
-        picture.symptoms = (Symptom.HEAP_PRESSURE if picture.resource == "heap" else next(s for s, r in RESOURCE.items() if r == picture.resource),)
+        picture.symptoms = (
+            Symptom.HEAP_PRESSURE
+            if picture.resource == "heap"
+            else next(s for s, r in RESOURCE.items() if r == picture.resource),
+        )
     elif picture.trouble_at is not None and not any(RESOURCE.get(s) == picture.resource for s in picture.symptoms):
         picture.symptoms = (Symptom.HEAP_PRESSURE, *picture.symptoms)
 
@@ -357,7 +373,12 @@ def _find_onset(picture: Picture) -> None:
     if trouble is None or not picture.measured:
         return
     step, times = signals.step, signals.times
-    lives = [life for life in signals.lives if times[life.first] < trouble - 2 * step and np.count_nonzero(np.isfinite(picture.vital[life.first : life.last + 1])) >= 4]
+    lives = [
+        life
+        for life in signals.lives
+        if times[life.first] < trouble - 2 * step
+        and np.count_nonzero(np.isfinite(picture.vital[life.first : life.last + 1])) >= 4
+    ]
     if not lives:
         picture.onset = Onset(trouble, float(times[0]), trouble, True, "life")
         return
@@ -388,7 +409,9 @@ def _find_onset(picture: Picture) -> None:
         latest = _exceeds(t, f, at, picture.baseline, top)
         after = trend(t[t >= at], f[t >= at])
         picture.slope_per_second = max(0.0, after.slope) if after else picture.slope_per_second
-        picture.onset = Onset(at, max(at - 0.12 * (t[-1] - t[0]) - tolerance, float(t[0])), max(latest, at), False, kind)
+        picture.onset = Onset(
+            at, max(at - 0.12 * (t[-1] - t[0]) - tolerance, float(t[0])), max(latest, at), False, kind
+        )
     else:
         picture.baseline = float(np.median(before)) if before else None
         latest = _exceeds(t, f, float(t[0]), picture.baseline, top)

@@ -36,15 +36,37 @@ class Notebook:
         """Return the id of the evidence about a subject."""
         return self._by_subject.get(subject)
 
-    def add(self, letter: str, subject: str, summary: str, source: str, query: str, content: object, start: datetime, end: datetime) -> str:
+    def add(
+        self,
+        letter: str,
+        subject: str,
+        summary: str,
+        source: str,
+        query: str,
+        content: object,
+        start: datetime,
+        end: datetime,
+    ) -> str:
         """Add one observation and return its id; the same subject is added once."""
         if subject in self._by_subject:
             return self._by_subject[subject]
         self._counts[letter] += 1
         number = f"{letter}{self._counts[letter]}"
-        kind = {"M": EvidenceKind.METRIC, "C": EvidenceKind.CHANGE, "L": EvidenceKind.LOG, "K": EvidenceKind.CLUSTER}[letter]
+        kind = {"M": EvidenceKind.METRIC, "C": EvidenceKind.CHANGE, "L": EvidenceKind.LOG, "K": EvidenceKind.CLUSTER}[
+            letter
+        ]
         self._items.append(
-            Evidence(id=number, kind=kind, summary=summary, source=source, query=query, from_at=start, to_at=end, digest=digest(content), subject=subject)
+            Evidence(
+                id=number,
+                kind=kind,
+                summary=summary,
+                source=source,
+                query=query,
+                from_at=start,
+                to_at=end,
+                digest=digest(content),
+                subject=subject,
+            )
         )
         self._by_subject[subject] = number
         return number
@@ -65,7 +87,16 @@ class Notebook:
         notes = "; ".join(f"{f.path}: {f.note}" for f in commit.files if f.note)
         what = shown + more or notes or ("no key changed" if commit.in_scope else "outside this service's paths")
         said = f"{format_instant(commit.effective_at)} {commit.commit[:8]} {commit.author}: {_cut(commit.subject)} — {what}"
-        return self.add("C", f"commit:{commit.commit}", said, g.repository, f"git show {commit.commit}", commit, commit.effective_at, commit.effective_at)
+        return self.add(
+            "C",
+            f"commit:{commit.commit}",
+            said,
+            g.repository,
+            f"git show {commit.commit}",
+            commit,
+            commit.effective_at,
+            commit.effective_at,
+        )
 
     def log(self, subject: str, said: str, content: object, start: datetime, end: datetime) -> str:
         """Add what a log shows."""
@@ -89,22 +120,40 @@ def note_logs(notebook: Notebook, logs: LogAnswer, trouble_at: float | None) -> 
     for e in [*oom[:6], *sorted(rest, key=lambda e: -e.count)[:4]]:
         if not e.at:
             continue
-        deepest = f", caused by {e.root_type}: {_cut(e.root_message)}" if (e.root_type, e.root_message) != (e.type, e.message) else ""
+        deepest = (
+            f", caused by {e.root_type}: {_cut(e.root_message)}"
+            if (e.root_type, e.root_message) != (e.type, e.message)
+            else ""
+        )
         top = f", at {e.frames[0]}" if e.frames else ""
         notebook.log(
             f"exception:{e.type}:{e.message[:60]}:{e.source}",
             f"{e.type}: {_cut(e.message)}{deepest}{top} — {e.count}×, first {format_instant(e.at[0])}",
-            e, e.at[0], e.at[-1],
+            e,
+            e.at[0],
+            e.at[-1],
         )
     for at, line in logs.kills[:4]:
         notebook.log(f"kill:{format_instant(at)}", f"{format_instant(at)} {_cut(line)}", line, at, at)
     if logs.restarts:
         times = ", ".join(format_instant(t) for t in logs.restarts[-5:])
-        notebook.log("restarts", f"the process started {len(logs.restarts)}× in the window: {times}", [format_instant(t) for t in logs.restarts], logs.restarts[0], logs.restarts[-1])
+        notebook.log(
+            "restarts",
+            f"the process started {len(logs.restarts)}× in the window: {times}",
+            [format_instant(t) for t in logs.restarts],
+            logs.restarts[0],
+            logs.restarts[-1],
+        )
     if trouble_at is not None:
         noisy = [t for t in logs.templates if t.level in ("ERROR", "WARN", "FATAL") and t.count >= 1]
         for t in sorted(noisy, key=lambda t: (t.level != "ERROR", -t.count))[:6]:
-            notebook.log(f"template:{t.template[:80]}", f"{t.level} {_cut(t.sample)} — {t.count}×, first {format_instant(t.first_at)}", t, t.first_at, t.last_at)
+            notebook.log(
+                f"template:{t.template[:80]}",
+                f"{t.level} {_cut(t.sample)} — {t.count}×, first {format_instant(t.first_at)}",
+                t,
+                t.first_at,
+                t.last_at,
+            )
 
 
 def describe_signal(signals: Signals, signal: Signal, until: float | None = None) -> str:
@@ -117,7 +166,9 @@ def describe_signal(signals: Signals, signal: Signal, until: float | None = None
     first, last, top = float(np.median(known[:edge])), float(np.median(known[-edge:])), float(known.max())
     show = _unit_of(signal)
     span = format_seconds(float(signals.times[-1] - signals.times[0]))
-    return f"{signal.names[0]}: {show(first)} at the beginning, {show(last)} at the end, {show(top)} at most, over {span}"
+    return (
+        f"{signal.names[0]}: {show(first)} at the beginning, {show(last)} at the end, {show(top)} at most, over {span}"
+    )
 
 
 def _unit_of(signal: Signal):  # type: ignore[no-untyped-def]

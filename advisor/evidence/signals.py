@@ -95,11 +95,17 @@ def _heap(labels: dict[str, str]) -> bool:
 
 
 def _pool(labels: dict[str, str]) -> str:
-    return (labels.get("id") or labels.get("pool") or labels.get("jvm_memory_pool_name") or labels.get("name") or "").lower()
+    return (
+        labels.get("id") or labels.get("pool") or labels.get("jvm_memory_pool_name") or labels.get("name") or ""
+    ).lower()
 
 
-_MEMORY_USED = re.compile(r"^(jvm_memory_(used_bytes|bytes_used|usage_bytes|used)|process_runtime_jvm_memory_usage(_bytes)?)$")
-_MEMORY_MAX = re.compile(r"^(jvm_memory_(max_bytes|bytes_max|limit_bytes|max|limit)|process_runtime_jvm_memory_limit(_bytes)?)$")
+_MEMORY_USED = re.compile(
+    r"^(jvm_memory_(used_bytes|bytes_used|usage_bytes|used)|process_runtime_jvm_memory_usage(_bytes)?)$"
+)
+_MEMORY_MAX = re.compile(
+    r"^(jvm_memory_(max_bytes|bytes_max|limit_bytes|max|limit)|process_runtime_jvm_memory_limit(_bytes)?)$"
+)
 _POOL_USED = re.compile(r"^(jvm_memory_pool_(used_bytes|bytes_used|used)|java_lang_memorypool_usage_used)$")
 _POOL_MAX = re.compile(r"^(jvm_memory_pool_(max_bytes|bytes_max|max)|java_lang_memorypool_usage_max)$")
 _HEAP_POOL = re.compile(r"eden|survivor|old|tenured|zheap|shenandoah|epsilon")
@@ -109,7 +115,9 @@ _OUTBOUND = frozenset({"client", "downstream", "upstream", "outbound", "dependen
 
 def _outbound(name: str) -> bool:
     """Return whether a metric is about calls that the service makes, by its words; a database pool's waiting counts."""
-    return bool(_OUTBOUND & set(re.split(r"[_.:]+", name))) or name.startswith(("hikaricp_connections_usage", "hikaricp_connections_acquire"))
+    return bool(_OUTBOUND & set(re.split(r"[_.:]+", name))) or name.startswith(
+        ("hikaricp_connections_usage", "hikaricp_connections_acquire")
+    )
 
 
 Rule = tuple[str, Callable[[str, dict[str, str]], bool]]
@@ -126,15 +134,19 @@ _RULES: tuple[Rule, ...] = (
     ("heap_used", lambda n, la: _MEMORY_USED.match(n) is not None and _heap(la)),
     (
         "heap_used",
-        _name(r"^(java_lang_memory_heapmemoryusage_used|jvm_memory_heap_used(_bytes)?|base_memory_usedheap(_bytes)?"
-              r"|jvm_heap_(memory_)?used(_bytes)?|heap_(memory_)?used(_bytes)?|memory_heap_used(_bytes)?|jvm_heap_bytes)$"),
+        _name(
+            r"^(java_lang_memory_heapmemoryusage_used|jvm_memory_heap_used(_bytes)?|base_memory_usedheap(_bytes)?"
+            r"|jvm_heap_(memory_)?used(_bytes)?|heap_(memory_)?used(_bytes)?|memory_heap_used(_bytes)?|jvm_heap_bytes)$"
+        ),
     ),
     ("heap_pool_used", lambda n, la: _POOL_USED.match(n) is not None and _HEAP_POOL.search(_pool(la)) is not None),
     ("heap_max", lambda n, la: _MEMORY_MAX.match(n) is not None and _heap(la)),
     (
         "heap_max",
-        _name(r"^(java_lang_memory_heapmemoryusage_max|jvm_memory_heap_max(_bytes)?|base_memory_maxheap(_bytes)?"
-              r"|jvm_heap_(memory_)?max(_bytes)?|heap_(memory_)?max(_bytes)?|memory_heap_max(_bytes)?|jvm_heap_limit_bytes)$"),
+        _name(
+            r"^(java_lang_memory_heapmemoryusage_max|jvm_memory_heap_max(_bytes)?|base_memory_maxheap(_bytes)?"
+            r"|jvm_heap_(memory_)?max(_bytes)?|heap_(memory_)?max(_bytes)?|memory_heap_max(_bytes)?|jvm_heap_limit_bytes)$"
+        ),
     ),
     ("heap_pool_max", lambda n, la: _POOL_MAX.match(n) is not None and _HEAP_POOL.search(_pool(la)) is not None),
     (
@@ -147,34 +159,110 @@ _RULES: tuple[Rule, ...] = (
         lambda n, la: (_MEMORY_MAX.match(n) or _POOL_MAX.match(n)) is not None and _pool(la) == "metaspace",
     ),
     ("metaspace_max", _name(r"^(jvm_)?metaspace_max(_bytes)?$")),
-    ("classes_loaded", _name(r"^(jvm_classes_loaded(_classes)?|jvm_classes_currently_loaded|jvm_class_count|java_lang_classloading_loadedclasscount|base_classloader_loadedclasses_count)$")),
+    (
+        "classes_loaded",
+        _name(
+            r"^(jvm_classes_loaded(_classes)?|jvm_classes_currently_loaded|jvm_class_count|java_lang_classloading_loadedclasscount|base_classloader_loadedclasses_count)$"
+        ),
+    ),
     (
         "direct_used",
-        lambda n, la: re.match(r"^(jvm_buffer_(memory_used|pool_used|total_used|memory_usage|usage)(_bytes)?|process_runtime_jvm_buffer_usage(_bytes)?|java_nio_bufferpool_memoryused)$", n) is not None
-        and "direct" in (la.get("id") or la.get("pool") or la.get("jvm_buffer_pool_name") or la.get("name") or ""),
+        lambda n, la: (
+            re.match(
+                r"^(jvm_buffer_(memory_used|pool_used|total_used|memory_usage|usage)(_bytes)?|process_runtime_jvm_buffer_usage(_bytes)?|java_nio_bufferpool_memoryused)$",
+                n,
+            )
+            is not None
+            and "direct" in (la.get("id") or la.get("pool") or la.get("jvm_buffer_pool_name") or la.get("name") or "")
+        ),
     ),
     ("direct_used", _name(r"^((jvm_)?direct_(memory|buffers?)_used(_bytes)?|netty_.*direct.*used.*)$")),
     ("direct_max", _name(r"^((jvm_)?direct_(memory|buffers?)_max(_bytes)?)$")),
-    ("threads", _name(r"^(jvm_threads_live(_threads)?|jvm_threads_current|jvm_thread_count|java_lang_threading_threadcount|base_thread_count|process_runtime_jvm_threads_count)$")),
+    (
+        "threads",
+        _name(
+            r"^(jvm_threads_live(_threads)?|jvm_threads_current|jvm_thread_count|java_lang_threading_threadcount|base_thread_count|process_runtime_jvm_threads_count)$"
+        ),
+    ),
     ("rss", _name(r"^container_memory_working_set_bytes$")),
-    ("process_rss", _name(r"^(process_resident_memory_bytes|container_memory_rss|container_memory_usage_bytes|process_memory_rss_bytes)$")),
+    (
+        "process_rss",
+        _name(
+            r"^(process_resident_memory_bytes|container_memory_rss|container_memory_usage_bytes|process_memory_rss_bytes)$"
+        ),
+    ),
     (
         "memory_limit",
-        lambda n, la: n in ("container_spec_memory_limit_bytes", "container_memory_limit_bytes", "cgroup_memory_limit_bytes")
-        or (n in ("kube_pod_container_resource_limits", "kube_pod_container_resource_limits_memory_bytes") and la.get("resource", "memory") == "memory"),
+        lambda n, la: (
+            n in ("container_spec_memory_limit_bytes", "container_memory_limit_bytes", "cgroup_memory_limit_bytes")
+            or (
+                n in ("kube_pod_container_resource_limits", "kube_pod_container_resource_limits_memory_bytes")
+                and la.get("resource", "memory") == "memory"
+            )
+        ),
     ),
-    ("gc_seconds", _name(r"^(jvm_gc_pause_seconds_sum|jvm_gc_collection_seconds_sum|jvm_gc_duration_seconds_sum|process_runtime_jvm_gc_duration_seconds_sum|base_gc_time(_total)?_seconds(_total)?)$")),
-    ("gc_milliseconds", _name(r"^(java_lang_garbagecollector_collectiontime(_total)?|process_runtime_jvm_gc_duration_milliseconds_sum|jvm_gc_time_ms(_total)?)$")),
+    (
+        "gc_seconds",
+        _name(
+            r"^(jvm_gc_pause_seconds_sum|jvm_gc_collection_seconds_sum|jvm_gc_duration_seconds_sum|process_runtime_jvm_gc_duration_seconds_sum|base_gc_time(_total)?_seconds(_total)?)$"
+        ),
+    ),
+    (
+        "gc_milliseconds",
+        _name(
+            r"^(java_lang_garbagecollector_collectiontime(_total)?|process_runtime_jvm_gc_duration_milliseconds_sum|jvm_gc_time_ms(_total)?)$"
+        ),
+    ),
     ("start_time", _name(r"^(process_start_time_seconds)$")),
-    ("uptime", _name(r"^(process_uptime_seconds|jvm_uptime_seconds|java_lang_runtime_uptime|base_jvm_uptime(_seconds)?)$")),
-    ("container_restarts", _name(r"^(kube_pod_container_status_restarts_total|container_restart_count|container_restarts_total)$")),
-    ("oom_killed", lambda n, la: n.startswith("kube_pod_container_status_") and n.endswith("terminated_reason") and la.get("reason") == "OOMKilled"),
+    (
+        "uptime",
+        _name(r"^(process_uptime_seconds|jvm_uptime_seconds|java_lang_runtime_uptime|base_jvm_uptime(_seconds)?)$"),
+    ),
+    (
+        "container_restarts",
+        _name(r"^(kube_pod_container_status_restarts_total|container_restart_count|container_restarts_total)$"),
+    ),
+    (
+        "oom_killed",
+        lambda n, la: (
+            n.startswith("kube_pod_container_status_")
+            and n.endswith("terminated_reason")
+            and la.get("reason") == "OOMKilled"
+        ),
+    ),
     ("oom_events", _name(r"^(container_oom_events_total|node_vmstat_oom_kill)$")),
-    ("requests", _name(r"^(http_server_requests?(_duration)?(_seconds)?_count|http_requests_total|http_server_requests_total|http_requests_received_total|.*_http_requests?_total|tomcat_global_request_(seconds_)?count|catalina_globalrequestprocessor_requestcount(_total)?|requests_total|jetty_requests_(total|seconds_count)|undertow_request_count_total)$")),
-    ("request_seconds", _name(r"^(http_server_requests?(_duration)?(_seconds)?_sum|tomcat_global_request_(seconds_)?sum|http_request_duration_seconds_sum)$")),
-    ("sessions_created", _name(r"(?i)sessions?_created(_sessions)?(_total)?$|sessioncounter(_total)?$|sessions_opened_total$|logins?_total$")),
-    ("dependency_seconds", lambda n, _la: _outbound(n) and n.endswith(("_sum", "_seconds_total")) and re.search(r"second|duration|latency|usage|acquire|time", n) is not None),
-    ("dependency_calls", lambda n, _la: _outbound(n) and (n.endswith("_count") or re.search(r"(calls|requests)(_count)?_total$", n) is not None)),
+    (
+        "requests",
+        _name(
+            r"^(http_server_requests?(_duration)?(_seconds)?_count|http_requests_total|http_server_requests_total|http_requests_received_total|.*_http_requests?_total|tomcat_global_request_(seconds_)?count|catalina_globalrequestprocessor_requestcount(_total)?|requests_total|jetty_requests_(total|seconds_count)|undertow_request_count_total)$"
+        ),
+    ),
+    (
+        "request_seconds",
+        _name(
+            r"^(http_server_requests?(_duration)?(_seconds)?_sum|tomcat_global_request_(seconds_)?sum|http_request_duration_seconds_sum)$"
+        ),
+    ),
+    (
+        "sessions_created",
+        _name(
+            r"(?i)sessions?_created(_sessions)?(_total)?$|sessioncounter(_total)?$|sessions_opened_total$|logins?_total$"
+        ),
+    ),
+    (
+        "dependency_seconds",
+        lambda n, _la: (
+            _outbound(n)
+            and n.endswith(("_sum", "_seconds_total"))
+            and re.search(r"second|duration|latency|usage|acquire|time", n) is not None
+        ),
+    ),
+    (
+        "dependency_calls",
+        lambda n, _la: (
+            _outbound(n) and (n.endswith("_count") or re.search(r"(calls|requests)(_count)?_total$", n) is not None)
+        ),
+    ),
     ("up", _name(r"^up$")),
 )
 
@@ -235,13 +323,19 @@ def _story_replica(series: list[Series], on_grid: dict[int, Array]) -> frozenset
     Pods that follow one another are one story. Of replicas that run side by side, the one that comes nearest to its end
     tells it: the mean of several sawteeth has no floor.
     """
-    heap = [s for s in series if any(role in ("heap_used", "heap_pool_used") and m(s.name.lower(), dict(s.labels)) for role, m in _RULES)]
+    heap = [
+        s
+        for s in series
+        if any(role in ("heap_used", "heap_pool_used") and m(s.name.lower(), dict(s.labels)) for role, m in _RULES)
+    ]
     replicas: dict[str, list[Series]] = defaultdict(list)
     for s in heap:
         replicas[_replica_of(s)].append(s)
     if len(replicas) < 2:
         return frozenset()
-    spans = {name: (min(s.times[0] for s in group), max(s.times[-1] for s in group)) for name, group in replicas.items()}
+    spans = {
+        name: (min(s.times[0] for s in group), max(s.times[-1] for s in group)) for name, group in replicas.items()
+    }
     peak = {name: float(np.nanmax(_total([on_grid[id(s)] for s in group]))) for name, group in replicas.items()}
     story: list[str] = []
     for name in sorted(spans, key=lambda n: (-peak[n], n)):
@@ -268,7 +362,9 @@ def _largest(arrays: list[Array]) -> Array:
     return largest
 
 
-def _summed_by_replica(group: list[Series], on_grid: dict[int, Array], story: frozenset[str], drop_negative: bool = False) -> Array:
+def _summed_by_replica(
+    group: list[Series], on_grid: dict[int, Array], story: frozenset[str], drop_negative: bool = False
+) -> Array:
     """Return the sum over pools of each replica, then the largest replica of the story at each instant."""
     per: dict[str, list[Array]] = defaultdict(list)
     for s in group:
@@ -288,7 +384,9 @@ def _put(signals: Signals, role: str, group: list[Series], values: Array) -> Non
         signals.roles[role] = signal
 
 
-def _memory_roles(signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array], story: frozenset[str]) -> None:
+def _memory_roles(
+    signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array], story: frozenset[str]
+) -> None:
     for role, fallback in (("heap_used", "heap_pool_used"), ("heap_max", "heap_pool_max")):
         group = by_role[role] or by_role[fallback]
         # Some exporters give both the whole (no pool label) and the pools under one name: the whole is enough then.
@@ -296,10 +394,22 @@ def _memory_roles(signals: Signals, by_role: dict[str, list[Series]], on_grid: d
         group = whole or group
         if group:
             _put(signals, role, group, _summed_by_replica(group, on_grid, story, drop_negative=True))
-    for role in ("metaspace_used", "metaspace_max", "classes_loaded", "direct_used", "direct_max", "threads", "rss", "process_rss", "memory_limit"):
+    for role in (
+        "metaspace_used",
+        "metaspace_max",
+        "classes_loaded",
+        "direct_used",
+        "direct_max",
+        "threads",
+        "rss",
+        "process_rss",
+        "memory_limit",
+    ):
         group = by_role[role]
         if group:
-            values = _summed_by_replica(group, on_grid, story if role != "memory_limit" else frozenset(), drop_negative=True)
+            values = _summed_by_replica(
+                group, on_grid, story if role != "memory_limit" else frozenset(), drop_negative=True
+            )
             if role.endswith(("_max", "limit")):
                 values = np.where(values > 2**62, np.nan, values)  # "no limit" is written as a huge number
             _put(signals, role, group, values)
@@ -333,14 +443,52 @@ def smooth(values: Array, width: int) -> Array:
 def _counts_requests(name: str) -> bool:
     """Return whether a counter counts work that came in, by its words: for exporters that nobody listed."""
     words = set(re.split(r"[_.:]+", name))
-    incoming = bool(words & {"requests", "request", "requestcount", "orders", "messages", "events", "calls", "hits", "jobs", "checkouts"})
-    return is_counter(name) and name.endswith(("_total", "_count")) and incoming and not words & {
-        "client", "downstream", "upstream", "error", "errors", "failed", "failures", "rejected", "retry", "retries", "gc", "cache", "log", "logback", "hikaricp", "dropped", "prometheus", "scrape", "outbound", "dependency",
-    }
+    incoming = bool(
+        words
+        & {"requests", "request", "requestcount", "orders", "messages", "events", "calls", "hits", "jobs", "checkouts"}
+    )
+    return (
+        is_counter(name)
+        and name.endswith(("_total", "_count"))
+        and incoming
+        and not words
+        & {
+            "client",
+            "downstream",
+            "upstream",
+            "error",
+            "errors",
+            "failed",
+            "failures",
+            "rejected",
+            "retry",
+            "retries",
+            "gc",
+            "cache",
+            "log",
+            "logback",
+            "hikaricp",
+            "dropped",
+            "prometheus",
+            "scrape",
+            "outbound",
+            "dependency",
+        }
+    )
 
 
-def _counter_roles(signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array], on_grid_series: list[Series]) -> None:
-    for role in ("gc_seconds", "gc_milliseconds", "requests", "request_seconds", "sessions_created", "dependency_seconds", "dependency_calls"):
+def _counter_roles(
+    signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array], on_grid_series: list[Series]
+) -> None:
+    for role in (
+        "gc_seconds",
+        "gc_milliseconds",
+        "requests",
+        "request_seconds",
+        "sessions_created",
+        "dependency_seconds",
+        "dependency_calls",
+    ):
         group = by_role[role]
         if group:
             _put(signals, role, group, _total([rate(on_grid[id(s)], signals.step) for s in group]))
@@ -354,10 +502,24 @@ def _counter_roles(signals: Signals, by_role: dict[str, list[Series]], on_grid: 
     if "requests" not in signals.roles and "sessions_created" in signals.roles:
         created = signals.roles["sessions_created"]
         signals.roles["requests"] = Signal("requests", created.names, created.values, created.series)
-    errors = [s for s in by_role["requests"] if re.match(r"^5|SERVER_ERROR", dict(s.labels).get("status") or dict(s.labels).get("code") or dict(s.labels).get("outcome") or dict(s.labels).get("http_response_status_code") or "")]
+    errors = [
+        s
+        for s in by_role["requests"]
+        if re.match(
+            r"^5|SERVER_ERROR",
+            dict(s.labels).get("status")
+            or dict(s.labels).get("code")
+            or dict(s.labels).get("outcome")
+            or dict(s.labels).get("http_response_status_code")
+            or "",
+        )
+    ]
     if errors:
         _put(signals, "errors", errors, _total([rate(on_grid[id(s)], signals.step) for s in errors]))
-    for name, top, bottom in (("latency", "request_seconds", "requests"), ("dependency_latency", "dependency_seconds", "dependency_calls")):
+    for name, top, bottom in (
+        ("latency", "request_seconds", "requests"),
+        ("dependency_latency", "dependency_seconds", "dependency_calls"),
+    ):
         a, b = signals.get(top), signals.get(bottom)
         if a and b:
             with np.errstate(invalid="ignore", divide="ignore"):
@@ -370,7 +532,24 @@ def _counter_roles(signals: Signals, by_role: dict[str, list[Series]], on_grid: 
 def _by_name(signals: Signals, series: list[Series], on_grid: dict[int, Array]) -> None:
     groups: dict[str, list[Series]] = defaultdict(list)
     for s in series:
-        kinds = [f"{k}={v}" for k, v in s.labels if k not in (*_REPLICA_LABELS, "job", "service", "namespace", "container", "application", "app", "node", "image", "uid", "endpoint")]
+        kinds = [
+            f"{k}={v}"
+            for k, v in s.labels
+            if k
+            not in (
+                *_REPLICA_LABELS,
+                "job",
+                "service",
+                "namespace",
+                "container",
+                "application",
+                "app",
+                "node",
+                "image",
+                "uid",
+                "endpoint",
+            )
+        ]
         groups[s.name + ("{" + ",".join(kinds) + "}" if kinds else "")].append(s)
     for key, group in groups.items():
         name = group[0].name
@@ -383,7 +562,9 @@ def _by_name(signals: Signals, series: list[Series], on_grid: dict[int, Array]) 
             signals.gauges[key] = Signal(key, (name,), _total(arrays), tuple(group))
 
 
-def _restarts(signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array], log_restarts: Iterable[float]) -> tuple[float, ...]:
+def _restarts(
+    signals: Signals, by_role: dict[str, list[Series]], on_grid: dict[int, Array], log_restarts: Iterable[float]
+) -> tuple[float, ...]:
     """Return when processes began: start times first, then uptime, then container restart counts, then resets, then logs."""
     found: list[float] = []
     begin, end = float(signals.times[0]), float(signals.times[-1])

@@ -316,8 +316,7 @@ DIRECT_MEMORY = Incident(
     ),
     rates={**visitors(sessions=20.0), "receipts": ((0.0, 12.0), (CHANGE_AT, 12.0), (CHANGE_AT + 60, 18.0))},
     settings=Settings(
-        java_options="-Xms48m -Xmx96m -XX:MaxDirectMemorySize=64m"
-        " -XX:+UseG1GC -XX:ActiveProcessorCount=1 -Xss512k"
+        java_options="-Xms48m -Xmx96m -XX:MaxDirectMemorySize=64m -XX:+UseG1GC -XX:ActiveProcessorCount=1 -Xss512k"
     ),
     commits=(
         COMMENT,

@@ -236,9 +236,7 @@ def play(runs: Sequence[Run]) -> None:
     """Bring incidents about side by side: begin, commit at the planned times, wait for each end."""
     for run in runs:
         run.begin()
-    schedule = [
-        (run.started_at + commit.at_seconds, run, commit) for run in runs for commit in run.incident.commits
-    ]
+    schedule = [(run.started_at + commit.at_seconds, run, commit) for run in runs for commit in run.incident.commits]
     ends = [(run.started_at + run.incident.seconds, run, None) for run in runs]
     for due, run, commit in sorted([*schedule, *ends], key=lambda item: item[0]):
         time.sleep(max(0.0, due - time.time()))
@@ -296,9 +294,7 @@ def report(run: Run) -> str:
     """Return one line about how an incident ended."""
     truth = run.truth
     verdict = "as meant" if run.came_about else "NOT AS MEANT"
-    return (
-        f"{run.name:<16} {verdict:<12} deaths {run.service.deaths}  OutOfMemoryError: {truth['oom_message']}"
-    )
+    return f"{run.name:<16} {verdict:<12} deaths {run.service.deaths}  OutOfMemoryError: {truth['oom_message']}"
 
 
 def command_run(arguments: argparse.Namespace) -> int:
@@ -342,9 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument("incident", nargs="*", metavar="INCIDENT", help="default: all")
     run.add_argument("--workdir", type=Path, default=WORKDIR)
     run.add_argument("--wave", type=int, default=WAVE_SIZE, help="incidents at the same time")
-    run.add_argument(
-        "--hold", type=float, default=0.0, metavar="SECONDS", help="keep a wave running afterwards"
-    )
+    run.add_argument("--hold", type=float, default=0.0, metavar="SECONDS", help="keep a wave running afterwards")
     run.add_argument(
         "--record", type=Path, metavar="FOLDER", help="write metrics, logs and repository of each incident"
     )

@@ -63,15 +63,11 @@ class Traffic:
                     reader, writer = self.idle.pop()
                 else:
                     reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.write(
-                    f"{method} {path} HTTP/1.1\r\nHost: checkout\r\nContent-Length: 0\r\n\r\n".encode()
-                )
+                writer.write(f"{method} {path} HTTP/1.1\r\nHost: checkout\r\nContent-Length: 0\r\n\r\n".encode())
                 head = await reader.readuntil(b"\r\n\r\n")
                 status = int(head.split(b" ", 2)[1])
                 length = next(
-                    int(line[15:])
-                    for line in head.lower().split(b"\r\n")
-                    if line.startswith(b"content-length:")
+                    int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
                 )
                 body = await reader.readexactly(length)
             self.answered[status] = self.answered.get(status, 0) + 1
@@ -147,9 +143,7 @@ async def run(port: int, seconds: float, rates: dict[str, Points], catalogue: in
     def planned(points: Points) -> Callable[[float], float]:
         return lambda second: at(points, second)
 
-    await asyncio.gather(
-        *(arrive(traffic, planned(points), kinds[kind], until) for kind, points in rates.items())
-    )
+    await asyncio.gather(*(arrive(traffic, planned(points), kinds[kind], until) for kind, points in rates.items()))
     return traffic
 
 

@@ -36,7 +36,9 @@ def advisor(run: lab.Run, *arguments: str, codes: tuple[int, ...] = (0,)) -> Any
     environment = {**os.environ, "ADVISOR_USER": APPROVER, "NO_COLOR": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, env=environment)
     if done.returncode not in codes:
-        raise LoopFailed(f"{' '.join(arguments)}: exit {done.returncode}, not one of {codes}: {done.stderr.strip()[-600:]}")
+        raise LoopFailed(
+            f"{' '.join(arguments)}: exit {done.returncode}, not one of {codes}: {done.stderr.strip()[-600:]}"
+        )
     return json.loads(done.stdout) if arguments[0] != "export" else None
 
 
@@ -76,7 +78,9 @@ def investigate(run: lab.Run) -> dict[str, Any]:
     report: dict[str, Any] = advisor(run, "investigate", "checkout", codes=(0, 3))
     wrong = mistakes(run.truth, report)
     verdict = "right" if not wrong else "WRONG: " + "; ".join(wrong)
-    print(f"{run.name:<16} {report['usage']['seconds']:5.1f} s  {verdict}  ({report['diagnosis']['summary']})", flush=True)
+    print(
+        f"{run.name:<16} {report['usage']['seconds']:5.1f} s  {verdict}  ({report['diagnosis']['summary']})", flush=True
+    )
     if wrong:
         raise LoopFailed(f"{run.name}: {'; '.join(wrong)}")
     return report

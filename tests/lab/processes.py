@@ -110,9 +110,7 @@ def tool(name: str) -> str:
     """Return the path of a program that must be installed."""
     found = shutil.which(name)
     if found is None:
-        raise LabError(
-            f"{name} is not installed; the laboratory needs java, javac, git, prometheus and prlimit"
-        )
+        raise LabError(f"{name} is not installed; the laboratory needs java, javac, git, prometheus and prlimit")
     return found
 
 
@@ -192,9 +190,7 @@ class Checkout:
         limit = self.incident.address_space_bytes
         prefix = [tool("prlimit"), f"--as={limit}", "env", "MALLOC_ARENA_MAX=1"] if limit else []
         agent = (
-            [f"-javaagent:{self.agent}=127.0.0.1:{self.agent_port}:{HERE / 'jmx_exporter.yaml'}"]
-            if self.agent
-            else []
+            [f"-javaagent:{self.agent}=127.0.0.1:{self.agent_port}:{HERE / 'jmx_exporter.yaml'}"] if self.agent else []
         )
         return [
             *prefix,

@@ -171,9 +171,7 @@ def history(settings: Settings) -> tuple[Past, ...]:
             "checkout: comment the pool timeout",
             (APPLICATION, "# milliseconds", "# in milliseconds"),
         ),
-        past(
-            52.6, "dave", "payments: wait longer for the provider", (PAYMENTS, "timeout: 4s", "timeout: 6s")
-        ),
+        past(52.6, "dave", "payments: wait longer for the provider", (PAYMENTS, "timeout: 4s", "timeout: 6s")),
         past(49.9, "bob", "checkout: more request memory", (DEPLOYMENT, "memory: 160Mi", "memory: 176Mi")),
         past(
             47.3,
@@ -187,9 +185,7 @@ def history(settings: Settings) -> tuple[Past, ...]:
             "README: name the owners",
             ("README.md", "the owner of", "the owner (alice: checkout) of"),
         ),
-        past(
-            27.5, "dave", "payments: release 1.9.1", (PAYMENTS_DEPLOYMENT, "payments:1.9.0", "payments:1.9.1")
-        ),
+        past(27.5, "dave", "payments: release 1.9.1", (PAYMENTS_DEPLOYMENT, "payments:1.9.0", "payments:1.9.1")),
         past(22.1, "bob", "checkout: cpu request as measured", (DEPLOYMENT, "cpu: 200m", "cpu: 250m")),
         past(
             5.3,
