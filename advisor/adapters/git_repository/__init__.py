@@ -68,6 +68,7 @@ class GitRepository:
         self.url = check_url(url)
         self.shown_url = hide_credentials(self.url)
         self._clone = Clone(name, self.url, self.branch, clone_directory, timeout_seconds, ssh_key_file)
+        self._store = self._clone.store
         self._reader = ConfigReader(self._clone)
         self._patches = Kept()
 
@@ -298,7 +299,7 @@ class GitRepository:
         self._clone.ensure()
         with self._clone.explained(f"exporting to {destination}"):
             copy_repository(
-                self._clone.store,
+                self._store,
                 destination,
                 self.branch,
                 self._clone.timeout_seconds,
