@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from advisor.diagnosis import Assessment, Claim, Diagnosis, Hypothesis, Outcome
-from advisor.diagnosis.causes import Candidate, find_candidates, probabilities
+from advisor.diagnosis.candidate import Candidate
+from advisor.diagnosis.causes import find_candidates, probabilities
 from advisor.diagnosis.knobs import Knob
 from advisor.diagnosis.picture import WORDS, Picture, draw_picture
 from advisor.diagnosis.remedies import choose_remedies, plan_verification, reject_remedies

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from advisor.diagnosis import Cause, RejectedRemedy, Remedy
-from advisor.diagnosis.causes import Candidate
+from advisor.diagnosis.candidate import Candidate
 from advisor.diagnosis.jvm import heap_raise_fits
 from advisor.diagnosis.knobs import Effect
 from advisor.diagnosis.picture import WORDS, Picture

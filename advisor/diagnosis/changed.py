@@ -1,0 +1,549 @@
+"""Could this change have done it? One key of one commit, held against what is wrong.
+
+Each question adds one named term to the candidate: did it act at the right time, was it rolled out, is there a mechanism, did
+the metric in the middle move, is the step large enough, was it taken back already? Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from advisor.config_file.reading import detect
+from advisor.diagnosis import Cause
+from advisor.diagnosis.candidate import (
+    AFTER_ONSET,
+    FLAT,
+    LOAD_FLAT,
+    MOVED,
+    PRIOR,
+    Candidate,
+    together,
+    window_seconds,
+)
+from advisor.diagnosis.knobs import Effect, Knob, match_knob, metric_fits, shared_words, speaks_of_another
+from advisor.diagnosis.picture import WORDS, Picture, effective_at, growth_of
+from advisor.evidence import ChangeAnswer, CommitChange, Gathered, LogException
+from advisor.evidence.config_diff import KeyChange
+from advisor.evidence.signals import Signal
+from advisor.quantity import parse_quantity
+from advisor.values import CauseKind, format_number, format_seconds
+
+TIMING_MAX, TIMING_MIN = 2.5, -3.0
+_RESTART_FAMILIES = frozenset(
+    {"image", "heap_max", "heap_young", "gc_choice", "metaspace_max", "direct_max", "memory_limit", "stack_size"}
+)
+_UNLIMITED = frozenset(
+    {"0", "-1", "none", "never", "unlimited", "infinite", "infinity", "off", "disabled", "false", "null", "~"}
+)
+
+
+def judge_changes(service: str, picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...]) -> list[Candidate]:
+    """Return a candidate for each key that a commit in scope changed, and for each file whose keys cannot be read."""
+    answer = gathered.changes
+    if answer is None:
+        return []
+    out = []
+    for commit in answer.commits:
+        if not commit.in_scope:
+            continue
+        for changed_file in commit.files:
+            for change in changed_file.keys:
+                out.append(_judge_change(service, picture, gathered, answer, commit, change, knobs))
+            note = changed_file.note or ("" if changed_file.keys else _not_read_by_key(changed_file.path))
+            if note and changed_file.status in ("modified", "added", "deleted"):
+                out.append(_judge_file(service, picture, commit, changed_file.path, note))
+    return out
+
+
+def _not_read_by_key(path: str) -> str:
+    """Return why a file gives no keys, or nothing where it has none to give (prose) or simply none changed."""
+    if path.lower().endswith((".md", ".txt", ".rst", ".adoc", ".gitignore", "codeowners", "license")):
+        return ""
+    return "not in a format that is read by key" if detect(path) == "text" else ""
+
+
+def _judge_file(service: str, picture: Picture, commit: CommitChange, path: str, note: str) -> Candidate:
+    """Return a candidate for a file whose keys cannot be read: only when it changed is known."""
+    cause = Cause(
+        service=service,
+        commit=commit.commit,
+        path=path,
+        at=commit.effective_at,
+        author=commit.author,
+        subject=commit.subject,
+    )
+    c = Candidate(
+        CauseKind.CONFIG_CHANGE,
+        cause,
+        f"{path} changed, its keys are not readable (commit {commit.commit[:8]}, {commit.subject[:80]})",
+        commit=commit,
+    )
+    c.add("prior", PRIOR[CauseKind.CONFIG_CHANGE], "one change among all that could have happened")
+    c.add("keys not readable", -0.5, note)
+    committed = commit.effective_at.timestamp()
+    c.effective_at = effective_at(picture.signals, committed)
+    _timing(c, picture, committed)
+    _rolled_out(c, picture, committed)
+    c.next_check = f"read git show {commit.commit[:12]} -- {path}"
+    return c
+
+
+def _judge_change(
+    service: str,
+    picture: Picture,
+    gathered: Gathered,
+    answer: ChangeAnswer,
+    commit: CommitChange,
+    change: KeyChange,
+    knobs: tuple[Knob, ...],
+) -> Candidate:
+    knob = match_knob(knobs, change.key)
+    kind = CauseKind.DEPLOY if knob is not None and knob.effect is Effect.CODE else CauseKind.CONFIG_CHANGE
+    cause = Cause(
+        service=service,
+        commit=commit.commit,
+        path=change.path,
+        key=change.key,
+        old=change.old,
+        new=change.new,
+        document=change.document,
+        at=commit.effective_at,
+        author=commit.author,
+        subject=commit.subject,
+    )
+    c = Candidate(
+        kind=kind,
+        cause=cause,
+        summary=f"{change.key} {_from_to(change)} (commit {commit.commit[:8]}, {commit.subject[:80]})",
+        change=change,
+        commit=commit,
+        knob=knob,
+    )
+    c.add("prior", PRIOR[kind], "one change among all that could have happened")
+    committed = commit.effective_at.timestamp()
+    c.effective_at = effective_at(picture.signals, committed)
+    _middle(c, picture)
+    _timing(c, picture, committed)
+    _rolled_out(c, picture, committed)
+    _mechanism(c, picture)
+    _moved(c, picture)
+    _size(c, picture)
+    if change.kind == "added" and any(f.path == change.path and f.status == "added" for f in commit.files):
+        c.add("new file", -1.5, "the file is new with this commit: its values were not there to be changed")
+    _reverted(c, picture, answer)
+    _named_in_trace(c, gathered)
+    c.next_check = _next_check(c, picture)
+    return c
+
+
+def _from_to(change: KeyChange) -> str:
+    ratio = f" (×{format_number(change.ratio)})" if change.ratio and abs(change.ratio - 1) > 0.005 else ""
+    return f"{_shown(change.old)} → {_shown(change.new)}{ratio}"
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "(not set)"
+    return value if len(value) <= 80 else value[:79] + "…"
+
+
+def _timing(c: Candidate, picture: Picture, committed: float) -> None:
+    onset, trouble = picture.onset, picture.trouble_at
+    if trouble is None:
+        return
+    window = window_seconds(picture)
+    tolerance = max(3 * picture.signals.step, 0.02 * window)
+    if committed > trouble + 1.0:
+        c.add(
+            "timing",
+            AFTER_ONSET - 1.0,
+            f"committed {format_seconds(committed - trouble)} after the first hard sign of trouble",
+        )
+        return
+    if onset is None:
+        distance = max(0.0, trouble - committed)
+        c.add(
+            "timing",
+            max(TIMING_MIN, min(1.0, math.log(window / (2 * (distance + tolerance))))),
+            f"{format_seconds(distance)} before the first sign of trouble; the onset itself is not measured",
+        )
+        return
+    effective = c.effective_at if c.effective_at is not None else committed
+    if effective > trouble:
+        effective = committed  # read without a restart, or not at all: `rolled out` judges that
+    if committed > onset.latest + tolerance and not onset.censored:
+        c.add("timing", AFTER_ONSET, f"committed {format_seconds(committed - onset.at)} after the growth began")
+        return
+    delay = _natural_delay(c)
+    if onset.censored and effective <= onset.at + tolerance:
+        before = max(0.0, onset.at - committed)
+        c.add(
+            "timing",
+            max(-1.5, min(0.3, 0.3 - math.log1p(before / 21600.0))),
+            f"it began before the data does; committed {format_seconds(before)} before that",
+        )
+        return
+    if effective > onset.latest + tolerance:
+        c.add("timing", AFTER_ONSET, f"took effect {format_seconds(effective - onset.at)} after the growth began")
+        return
+    if onset.earliest - tolerance <= effective <= onset.at + tolerance:
+        distance = 0.0
+    elif effective > onset.at:
+        distance = (
+            effective - onset.at
+        ) * 0.5  # between the best guess of the onset and the moment when it was certain
+    else:
+        distance = max(0.0, onset.earliest - effective - delay)
+    value = math.log(window / (2 * (distance + tolerance)))
+    what = "where the squeeze began" if picture.squeezed else "where the growth began"
+    near = (
+        f"took effect at the time {what}"
+        if distance < tolerance
+        else f"took effect {format_seconds(distance)} away from {what}"
+    )
+    chance = min(1.0, 2 * (distance + tolerance) / window)
+    c.add(
+        "timing",
+        max(TIMING_MIN, min(TIMING_MAX, value)),
+        f"{near}; a random moment would be as near with a chance of {chance:.0%}",
+    )
+    growing = max(trouble - onset.at, 5 * picture.signals.step)
+    if distance > tolerance and effective < onset.earliest and not onset.censored:
+        c.add(
+            "ran well with it",
+            -min(2.0, distance / growing),
+            f"the service ran well with it for {format_seconds(distance)} before the growth began",
+        )
+
+
+def _natural_delay(c: Candidate) -> float:
+    """Return how long a lifetime's change takes to show: nothing outlives the old value before the old value has passed."""
+    change = c.change
+    if change is None or change.unit != "seconds" or c.knob is None or c.knob.effect is not Effect.HOLDS:
+        return 0.0
+    from_text = _seconds(change.old)
+    return from_text if from_text is not None and from_text < 86400 else 0.0
+
+
+def _seconds(text: str | None) -> float | None:
+    quantity = parse_quantity(text, "") if text else None
+    return float(quantity.value) if quantity is not None and quantity.dimension == "seconds" else None
+
+
+def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
+    trouble, restarts = picture.trouble_at, picture.signals.restarts
+    if trouble is None or not picture.signals.times.size or committed > trouble:
+        return
+    if committed < float(picture.signals.times[0]):
+        return
+    if c.effective_at is not None and committed < c.effective_at < trouble:
+        late = (c.effective_at - committed) / max(
+            600.0 if window_seconds(picture) > 3600 else 0.0, 0.02 * window_seconds(picture)
+        )
+        c.add(
+            "rollout delay",
+            -min(1.5, 0.5 * math.log1p(late)),
+            f"the first process start after the commit came {format_seconds(c.effective_at - committed)} later",
+        )
+    starts_known = bool({"start_time", "uptime"} & set(picture.signals.roles)) or bool(restarts)
+    began = [t for t in restarts if committed - 2 * picture.signals.step <= t < trouble - picture.signals.step / 2]
+    if not starts_known or began:
+        return
+    needs = c.knob is not None and c.knob.family in _RESTART_FAMILIES
+    if (
+        needs
+        and picture.squeezed
+        and picture.onset
+        and abs(committed - picture.onset.at) < 0.1 * window_seconds(picture)
+    ):
+        return
+    if c.middle_growth is not None and c.middle_growth >= MOVED and not needs:
+        return  # read without a restart: its own metric moved
+    c.add(
+        "rolled out",
+        -3.0 if needs else -0.8,
+        "no process began between the commit and the trouble, so nothing can have read it"
+        if needs
+        else "no process began between the commit and the trouble; only a service that reloads its configuration has read it",
+    )
+
+
+def _direction(change: KeyChange) -> float | None:
+    """Return > 0 where the value became larger or unlimited, < 0 where smaller, None where that cannot be said."""
+    old, new = (change.old or "").strip().lower(), (change.new or "").strip().lower()
+    if change.old is not None and change.new is not None:
+        if (
+            new in _UNLIMITED
+            and old not in _UNLIMITED
+            and old != "true"
+            and (change.ratio is None or change.ratio <= 0)
+        ):
+            return 1.0
+        if change.ratio is not None and change.ratio > 0:
+            return math.log(change.ratio)
+        if (old, new) == ("false", "true"):
+            return 1.0
+        if (old, new) == ("true", "false"):
+            return -1.0
+    return None
+
+
+def _mechanism(c: Candidate, picture: Picture) -> None:
+    change, knob = c.change, c.knob
+    if change is None:
+        return
+    resource, words = picture.resource, WORDS[picture.resource]
+    if knob is None:
+        if c.middle is not None and c.middle_growth is not None and c.middle_growth >= MOVED:
+            c.add("mechanism", 0.7, f"the key shares its name with {c.middle.names[0]}, which moved")
+        return
+    strength = knob.moves.get(resource, 0.0)
+    direction = _direction(change)
+    effect = knob.effect
+    if effect is Effect.NONE:
+        c.add("mechanism", -2.5, f"{knob.says} ({knob.family})")
+        return
+    if effect is Effect.LIMIT:
+        lowered = direction is not None and direction < 0
+        if direction is None:
+            c.add("mechanism", 0.8 * strength - 0.4, f"{knob.says}; which way cannot be said")
+        elif lowered and strength:
+            value = 2.2 * strength if picture.squeezed or picture.growth < 2.0 else 1.0 * strength
+            c.add("mechanism", value, f"{knob.says}: less {words} is allowed than before")
+        elif not lowered and knob.raises.get(resource, 0.0):
+            c.add(
+                "mechanism",
+                2.2 * knob.raises[resource],
+                f"{knob.says}: the process may take more than the container allows",
+            )
+        elif not lowered and resource in ("heap", "metaspace", "threads", "direct") and strength:
+            c.add("mechanism", -3.0, f"a higher ceiling does not cause {words} to run out")
+        else:
+            c.add("mechanism", -1.5, f"{knob.family} does not move {words}")
+        return
+    if strength < 0.25:
+        c.add("mechanism", -1.5 + 2 * strength, f"{knob.family} hardly moves {words}")
+        return
+    if effect is Effect.CODE:
+        c.add("mechanism", 2.0 * strength, knob.says)
+        return
+    if effect is Effect.EITHER:
+        c.add("mechanism", 1.6 * strength, knob.says)
+        return
+    wanted = -1.0 if effect is Effect.HOLDS_WHEN_OFF else 1.0
+    if direction is None:
+        c.add("mechanism", 1.0 * strength, f"{knob.says}, if the value became larger")
+    elif direction * wanted > 0:
+        c.add("mechanism", 2.2 * strength, knob.says)
+    else:
+        c.add("mechanism", -3.0, f"the value moved the other way: less {words} is held, not more ({knob.family})")
+
+
+def _middle(c: Candidate, picture: Picture) -> None:
+    """Find the metric in the middle of the candidate's mechanism and how it moved since the change took effect."""
+    if c.change is None or picture.trouble_at is None:
+        return
+    options: list[Signal] = []
+    if c.knob is not None:
+        for phrase in c.knob.via:
+            if phrase.startswith("="):
+                role = picture.signals.get(phrase[1:])
+                if role is not None:
+                    options.append(role)
+            else:
+                options += [
+                    s
+                    for key, s in picture.signals.gauges.items()
+                    if metric_fits(phrase, key)
+                    and not _is_limit(key)
+                    and s.present
+                    and not speaks_of_another(phrase, c.change.key, key, c.cause.service)
+                ]
+            if options:
+                break
+    if not options or (c.knob is not None and len(options) > 1):
+        family = " ".join(c.knob.via) if c.knob is not None else ""
+        shared = [
+            s
+            for key, s in picture.signals.gauges.items()
+            if s.present
+            and not _is_limit(key)
+            and shared_words(c.change.key, key)
+            and not speaks_of_another(family, c.change.key, key, c.cause.service)
+        ]
+        if options:
+            both = [s for s in options if any(s is o for o in shared)]
+            options = both or options
+        elif c.knob is None or c.knob.moves.get(picture.resource, 0.0) >= 0.25:
+            options = shared
+    if not options:
+        return
+    since = (
+        c.effective_at
+        if c.effective_at is not None and c.effective_at < picture.trouble_at
+        else c.commit.effective_at.timestamp()
+        if c.commit
+        else None
+    )
+    if picture.signals.times.size and since is not None and since < float(picture.signals.times[0]):
+        c.middle = options[0]
+        return
+    measured = [(growth_of(picture, s.values, since), s) for s in options]
+    known = [(g, s) for g, s in measured if g is not None]
+    if not known:
+        c.middle = options[0]
+        return
+    best = max(known, key=lambda pair: (abs(math.log(max(pair[0], 1e-3))), pair[1].role))
+    c.middle_growth, c.middle = best
+
+
+def _is_limit(name: str) -> bool:
+    last = name.split("{")[0].lower()
+    return (
+        last.endswith(("_max", "_limit", "_capacity", "_config_max_threads", "_min", "_maximum", "_core_threads"))
+        or "config_max" in last
+        or "pool_max" in last
+    )
+
+
+def _moved(c: Candidate, picture: Picture) -> None:
+    knob, growth, middle = c.knob, c.middle_growth, c.middle
+    if knob is not None and knob.effect in (Effect.CODE, Effect.NONE):
+        return
+    if middle is None:
+        if knob is not None and not knob.hidden and knob.moves.get(picture.resource, 0.0) > 0.3:
+            c.add("metric in the middle", -0.3, "no metric shows the middle of this mechanism")
+        return
+    if growth is None:
+        return
+    name = middle.names[0]
+    if knob is not None and knob.effect is Effect.LIMIT:
+        if middle.role.endswith(("_max", "limit")):
+            direction = _direction(c.change) if c.change else None
+            if (
+                direction is not None
+                and direction * math.log(max(growth, 1e-3)) > 0
+                and abs(math.log(max(growth, 1e-3))) > 0.04
+            ):
+                c.add(
+                    "metric in the middle", 2.5, f"{name} became ×{format_number(growth)} when the change took effect"
+                )
+            elif abs(math.log(max(growth, 1e-3))) <= 0.04 and knob.family != "memory_limit":
+                c.add("metric in the middle", -2.5, f"{name} stayed as it was, so the change did not reach the process")
+        return
+    load = max(1.0, picture.load_growth or 1.0)
+    excess = growth / load if load >= LOAD_FLAT else growth
+    strength = 0.7 if knob is None else knob.moves.get(picture.resource, 0.0)
+    if excess >= MOVED and strength < 0.25:
+        return  # it moved, but it holds none of what ran out
+    if excess >= MOVED:
+        alike = together(picture, middle.values, c.effective_at)
+        value = (2.0 + (0.5 if alike > 0.6 else 0.0)) * min(1.0, 0.25 + strength)
+        c.add(
+            "metric in the middle",
+            value,
+            f"{name} grew ×{format_number(growth)} after the change"
+            + (f", with the {WORDS[picture.resource]} (rank correlation {alike:.2f})" if alike > 0.6 else ""),
+        )
+    elif growth <= FLAT or excess <= FLAT:
+        hidden = knob is None or knob.hidden
+        c.add(
+            "metric in the middle",
+            -0.8 if hidden else -2.2,
+            f"{name} did not move (×{format_number(growth)})"
+            + (f" beyond what traffic explains (×{format_number(load)})" if growth > FLAT else ""),
+        )
+    else:
+        c.add("metric in the middle", 0.6, f"{name} grew a little (×{format_number(growth)})")
+
+
+def _size(c: Candidate, picture: Picture) -> None:
+    change, knob = c.change, c.knob
+    if (
+        change is None
+        or change.ratio is None
+        or change.ratio <= 0
+        or (knob is not None and knob.effect in (Effect.CODE, Effect.NONE))
+    ):
+        return
+    doublings = abs(math.log2(change.ratio))
+    held = knob is not None and knob.effect is Effect.HOLDS and change.ratio > 1
+    if held and not picture.squeezed and picture.growth > 1.3 * change.ratio:
+        # Twice the lifetime holds twice as much and then levels off: it cannot fill the heap five times over.
+        c.add(
+            "size",
+            -min(2.0, 1.5 * math.log(picture.growth / change.ratio)),
+            f"a step of ×{format_number(change.ratio)} cannot make {WORDS[picture.resource]} grow ×{format_number(picture.growth)}",
+        )
+    elif doublings < 0.3:
+        c.add("size", -1.2, f"a small step (×{format_number(change.ratio)})")
+    elif doublings >= 1:
+        c.add("size", min(1.2, 0.35 * doublings), f"a large step (×{format_number(change.ratio)})")
+
+
+def _reverted(c: Candidate, picture: Picture, answer: ChangeAnswer) -> None:
+    change, commit = c.change, c.commit
+    if change is None or commit is None:
+        return
+    order = {one.commit: i for i, one in enumerate(answer.commits)}  # newest first
+    later = [one for one in answer.commits if order[one.commit] < order[commit.commit] and one.in_scope]
+    for one in reversed(later):
+        for changed_file in one.files:
+            for other in changed_file.keys:
+                if (other.path, other.key, other.document) != (change.path, change.key, change.document):
+                    continue
+                back = other.new == change.old
+                at = one.effective_at.timestamp()
+                if back:
+                    c.reverted_by = one.commit
+                if (
+                    back
+                    and picture.onset is not None
+                    and not picture.onset.censored
+                    and at < picture.onset.earliest - 2 * picture.signals.step
+                    and picture.trouble_at is not None
+                ):
+                    c.add("already reverted", -4.0, f"taken back by {one.commit[:8]} before the growth began")
+                elif back and picture.trouble_at is not None and at < picture.trouble_at and picture.onset is None:
+                    c.add("already reverted", -2.0, f"taken back by {one.commit[:8]} before the trouble")
+                return
+
+
+def _named_in_trace(c: Candidate, gathered: Gathered) -> None:
+    if (
+        c.change is None
+        or gathered.logs is None
+        or (c.knob is not None and c.knob.effect in (Effect.NONE, Effect.CODE, Effect.LIMIT))
+    ):
+        return
+    for e in gathered.logs.exceptions:
+        if "OutOfMemoryError" not in (e.type + e.root_type):
+            continue
+        shared = _trace_words(c.change.key, e)
+        if shared:
+            c.add(
+                "stack trace",
+                0.4,
+                f"the stack trace names {', '.join(sorted(shared))}; where memory ran out is a weak sign of who took it",
+            )
+            return
+
+
+def _trace_words(key: str, e: LogException) -> frozenset[str]:
+    found: frozenset[str] = frozenset()
+    for frame in e.frames[:6]:
+        found |= shared_words(key, frame.split("(")[0])
+    return found
+
+
+def _next_check(c: Candidate, picture: Picture) -> str:
+    if c.middle is not None and c.middle.names:
+        return f"plot {c.middle.names[0]} against the {WORDS[picture.resource]} from an hour before {_clock(c.effective_at)}"
+    if c.kind is CauseKind.DEPLOY:
+        return "compare two heap histograms an hour apart (jcmd PID GC.class_histogram) for the class that grows"
+    return f"read what uses {c.cause.key} and export how much it holds as a gauge" if c.cause.key else ""
+
+
+def _clock(at: float | None) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ") if at is not None else "the change"
