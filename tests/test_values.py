@@ -65,6 +65,7 @@ def test_one_instant_in_two_zones_is_one_record() -> None:
     here, there = Reading(at=NOW), Reading(at=NOW.astimezone(BERLIN))
     assert here == there
     assert hash(here) == hash(there)
+    assert there.at.utcoffset() == timedelta(0)
     assert here.model_dump_json() == there.model_dump_json()
     assert digest(here) == digest(there)
 
