@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,7 +90,7 @@ class Tape:
         for number, line in enumerate(data.splitlines(), 1):
             try:
                 tape.add(Exchange.model_validate_json(line))
-            except ValidationError as error:
+            except ValueError as error:  # not an exchange, or a question with a number that JSON has not
                 raise SettingsInvalid(
                     f"{name}: tape line {number} is not an exchange: {one_line(str(error), 200)}"
                 ) from error
@@ -237,6 +238,7 @@ class Bundle:
             lines = parts.pop("tape.jsonl")
         except (
             zipfile.BadZipFile,
+            zlib.error,
             KeyError,
             ValueError,
             RuntimeError,

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-import yaml
 from pydantic import Field, ValidationError
 
 from advisor.errors import PlaybookInvalid, one_line
-from advisor.values import ActionType, Record, Risk
+from advisor.values import ActionType, Record, Risk, load_yaml
 
 PLAYBOOK_BYTES_MAX = 256 * 1024  # a playbook is read by people; ours have 3 KB
 
@@ -117,8 +116,8 @@ def parse_playbook(text: str, name: str) -> Playbook:
     if len(text) > PLAYBOOK_BYTES_MAX:
         raise PlaybookInvalid(f"playbook {name}: {len(text)} characters, more than {PLAYBOOK_BYTES_MAX}; split it")
     try:
-        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        data = load_yaml(text)
+    except ValueError as error:
         raise PlaybookInvalid(f"playbook {name}: not readable as YAML: {one_line(str(error), 200)}") from error
     if not isinstance(data, dict):
         raise PlaybookInvalid(f"playbook {name}: a mapping is wanted at the top, found {type(data).__name__}")

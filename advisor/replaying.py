@@ -105,7 +105,7 @@ def _settings(manifest: dict[str, Any], folder: Path) -> Settings:
     return Settings.model_validate(
         {
             "prometheus": {"url": "http://recorded.invalid"} if portable["prometheus"] else None,
-            "repositories": {name: {"url": str(folder / f"{_plain(name)}.git"), "branch": branch} for name, branch in branches.items()},
+            "repositories": {name: {"url": f"./{_plain(name)}.git", "branch": branch} for name, branch in branches.items()},
             "services": portable["services"],
             "approval": portable["approval"],
             "verification": portable["verification"],

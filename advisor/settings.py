@@ -11,11 +11,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from advisor.errors import SettingsInvalid, one_line
-from advisor.values import Risk, digest
+from advisor.values import Risk, digest, load_yaml
 
 SETTINGS_BYTES_MAX = 1024 * 1024
 DEFAULT_PATH = Path("advisor.yaml")
@@ -212,8 +211,8 @@ def parse_settings(text: str, base: Path, name: str = "advisor.yaml") -> Setting
     if len(text) > SETTINGS_BYTES_MAX:
         raise SettingsInvalid(f"{name}: larger than {SETTINGS_BYTES_MAX} bytes; is it the right file?")
     try:
-        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        data = load_yaml(text)
+    except ValueError as error:
         raise SettingsInvalid(f"{name}: not readable as YAML: {one_line(str(error), 240)}") from error
     if data is None:
         data = {}

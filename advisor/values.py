@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
+import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
 
 from advisor.errors import SettingsInvalid
@@ -38,11 +39,11 @@ def format_instant(value: datetime) -> str:
 
 
 # Equal instants in two zones compare equal but hash differently: stored in UTC only, written one way only.
-Instant = Annotated[
-    datetime, AfterValidator(_utc), PlainSerializer(format_instant, return_type=str, when_used="json")
-]
+Instant = Annotated[datetime, AfterValidator(_utc), PlainSerializer(format_instant, return_type=str, when_used="json")]
 
 
+YAML_DEPTH_MAX = 50  # settings have 5
+YAML_NODES_MAX = 50_000  # settings of 1,000 services have half of that
 INSTANT_YEARS = range(1970, 3000)  # windows reach back and forth from an instant; at the ends of time they fall off
 
 
@@ -81,6 +82,43 @@ def _read_instant(word: str, now: datetime) -> datetime:
         return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, UTC)
     value = datetime.fromisoformat(word)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def load_yaml(text: str) -> Any:
+    """Return the data of a YAML text written by people: settings, a playbook, a list of mechanisms.
+
+    The library's composer recurses in C and multiplies aliases, so the events are counted first: without that, a
+    deep text ends the process and a short one fills the memory.
+
+    Raises:
+        ValueError: Not YAML, nested deeper than `YAML_DEPTH_MAX`, or more than `YAML_NODES_MAX` nodes with its aliases
+            written out.
+    """
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and the count at its beginning
+    count = 0
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            if isinstance(event, yaml.CollectionEndEvent):
+                anchor, before = open_nodes.pop()
+                if anchor is not None:
+                    sizes[anchor] = count - before
+                continue
+            if isinstance(event, yaml.NodeEvent):
+                count += sizes.get(event.anchor or "", 1) if isinstance(event, yaml.AliasEvent) else 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_nodes.append((event.anchor, count - 1))
+            if count > YAML_NODES_MAX:
+                raise ValueError(f"more than {YAML_NODES_MAX} values, with its aliases written out")
+            if len(open_nodes) > YAML_DEPTH_MAX:
+                raise ValueError(f"nested deeper than {YAML_DEPTH_MAX}")
+        return yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, RecursionError, LookupError, AttributeError, OverflowError) as error:
+        # The last ones are the library's own about a tag that does not fit, such as `!!bool maybe`.
+        raise ValueError(
+            str(error) if isinstance(error, yaml.YAMLError) else "a value that does not fit its tag"
+        ) from error
 
 
 def canonical_json(value: Any) -> bytes:

@@ -74,6 +74,8 @@ class _Reader:
             at = self.skip(_SPACE, at)
             if at == start or at >= len(self.text):
                 raise Unreadable("not HCL: a block without braces", start)
+            if len(key) > KEY_CHARACTERS_MAX:  # said here: to put one label after another takes quadratic time
+                raise Unreadable(f"keys too long ({len(key)} characters here)", start)
         count = self.repeated[key] = self.repeated.get(key, -1) + 1
         inner = key if count == 0 else f"{key}[{count}]"
         return self.body(at + 1, inner, depth + 1, closing="}") + 1
@@ -128,7 +130,9 @@ class _Reader:
                 if not open_brackets:
                     break
                 moved = self.skip(_SPACE, at)
-                at = moved if moved > at else at + 1
+                if moved == at:
+                    raise Unreadable("not HCL: a comment that does not end", at)
+                at = moved
             elif character == '"':
                 quoted = _STRING.match(self.text, at)
                 if quoted is None:

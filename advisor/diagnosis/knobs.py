@@ -10,11 +10,10 @@ import re
 from enum import StrEnum
 from functools import lru_cache
 
-import yaml
 from pydantic import Field, ValidationError
 
 from advisor.errors import PlaybookInvalid, one_line
-from advisor.values import Record
+from advisor.values import Record, load_yaml
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORDS = re.compile(r"[a-z]+|\d+")
@@ -68,8 +67,8 @@ def parse_knobs(text: str, name: str = "knobs.yaml") -> tuple[Knob, ...]:
         PlaybookInvalid: Not YAML, not a list, an unknown field or a wrong type.
     """
     try:
-        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        data = load_yaml(text)
+    except ValueError as error:
         raise PlaybookInvalid(f"{name}: not readable as YAML: {one_line(str(error), 200)}") from error
     if not isinstance(data, list):
         raise PlaybookInvalid(f"{name}: a list of families is wanted, found {type(data).__name__}")

@@ -17,7 +17,7 @@ from advisor.proposal.patch import PatchFile
 from advisor.values import ActionType, Record
 
 PATCH_LINES_MAX = 2000  # what one person can be asked to read before saying yes
-PATCH_BYTES_MAX = 1024 * 1024
+PATCH_BYTES_MAX = 1_000_000  # what redaction passes whole: beyond it the end of a long line would not be shown
 REPLICAS_MAX = 1000  # far above any workload that one incident should resize; a slip of the keyboard stays below
 _FILE_MODES = frozenset({"100644", "100755", ""})
 _KEYS_OF: dict[ActionType, re.Pattern[str]] = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from advisor.errors import ChangeRefused
 from advisor.values import Record
@@ -73,14 +74,23 @@ def render_diff(patch: bytes, redact: Callable[[str], str] | None = None) -> str
 
     Args:
         patch: Bytes of the patch.
-        redact: Hides secrets for display only; a text with another number of lines is redacted line by line.
+        redact: Hides secrets for display only; where it changes the number of lines, smaller parts are redacted.
     """
     raw = patch.split(b"\n")
     lines = [line.decode("utf-8", "surrogateescape") for line in raw]
     if redact is not None:
-        whole = redact("\n".join(lines)).split("\n")
-        lines = whole if len(whole) == len(lines) else [redact(line) for line in lines]
+        lines = _redacted(lines, redact)
     return "\n".join(_show_line(line) for line in lines)
+
+
+def _redacted(lines: list[str], redact: Callable[[str], str]) -> list[str]:
+    whole = redact("\n".join(lines)).split("\n")
+    if len(whole) == len(lines):
+        return whole
+    if len(lines) == 1:
+        return [" ".join(whole)]
+    half = len(lines) // 2
+    return _redacted(lines[:half], redact) + _redacted(lines[half:], redact)
 
 
 def has_odd_characters(rendered: str) -> bool:
@@ -89,6 +99,8 @@ def has_odd_characters(rendered: str) -> bool:
 
 
 def _show_line(line: str) -> str:
+    if line.isascii() and line.isprintable() and not line[1:].endswith(" "):  # nearly every line; patches are long
+        return line
     body = line.rstrip(" ")
     trailing = len(line) - len(body)
     if line[:1] == " " and not body:
@@ -98,6 +110,7 @@ def _show_line(line: str) -> str:
     return shown + "⟨U+0020⟩" * trailing
 
 
+@lru_cache(maxsize=4096)  # a file of odd characters has few different ones, a million times
 def _plain(c: str) -> bool:
     if " " <= c <= "~":
         return True
@@ -118,6 +131,7 @@ def _lookalikes(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
+@lru_cache(maxsize=4096)
 def _mark(c: str) -> str:
     code = ord(c)
     # A lone surrogate here is a byte that did not decode (PEP 383).
