@@ -330,7 +330,7 @@ def _push(repository: DeliveryTarget, records: DeliveryRecords, change: Change, 
             raise failure from error
         raise ChangeUncertain(
             f"change {change.id}: {change.commit[:12]} was pushed but its outcome could not be recorded"
-            f" ({failure}); nothing is lost, it is settled from the branch at the next start"
+            f" ({failure}); nothing is lost: `advisor approve` on the same proposal settles it from the branch"
         ) from failure
     if error is not None:
         raise error

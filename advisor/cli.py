@@ -720,7 +720,10 @@ def export(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Write an incident as a file for `replay`."""
-    written = _workflow(config).export(incident, output)
+    notes: list[str] = []
+    written = _workflow(config).export(incident, output, notes)
+    for note in notes:
+        sys.stderr.write(f"advisor: {note}\n")
     sys.stdout.write(f"{written}\n")
 
 

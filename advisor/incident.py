@@ -31,7 +31,7 @@ class Symptom(StrEnum):
 
 # The words of the JVM (HotSpot sources, the messages of java.lang.OutOfMemoryError), of the kernel and of Kubernetes.
 _SYMPTOM_WORDS: tuple[tuple[Symptom, re.Pattern[str]], ...] = (
-    (Symptom.GC_OVERHEAD, re.compile(r"gc overhead limit", re.I)),
+    (Symptom.GC_OVERHEAD, re.compile(r"gc[ _]overhead", re.I)),
     (Symptom.METASPACE, re.compile(r"metaspace|compressed class space|permgen", re.I)),
     (
         Symptom.NATIVE_THREAD,
@@ -40,7 +40,7 @@ _SYMPTOM_WORDS: tuple[tuple[Symptom, re.Pattern[str]], ...] = (
             re.I,
         ),
     ),
-    (Symptom.DIRECT_MEMORY, re.compile(r"direct (?:buffer )?memory|bytes of direct|off.?heap", re.I)),
+    (Symptom.DIRECT_MEMORY, re.compile(r"direct[ _](?:buffer[ _])?memory|bytes of direct|off.?heap", re.I)),
     (
         Symptom.CONTAINER_KILL,
         re.compile(r"oom.?kill|exit(?:ed)?(?: with)?(?: code)? ?137|\b137\b|sigkill|memory cgroup out of memory", re.I),

@@ -7,6 +7,7 @@ Pure: the text of a playbook comes in as an argument.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -88,18 +89,17 @@ class Playbook(Record):
 
     Attributes:
         name: As in the folder, lower case with underscores.
-        symptoms: Which symptoms it serves (values of ``Symptom``).
+        symptoms: Which symptoms it serves (values of ``Symptom``; the workflow checks them).
         required_sources: Sources that must be settled, and without which confidence is capped.
         metrics: Role -> names of metrics that play it, most usual first; regular expressions are not allowed.
         allowed_actions: What may be proposed.
-        checks: Recovery conditions by role.
         refused_remedies: Remedies that do not fix, with the reason in one sentence.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,60}$")
     title: str = Field(max_length=120)
     symptoms: tuple[str, ...]
-    required_sources: tuple[str, ...] = ("metrics", "changes")
+    required_sources: tuple[Literal["metrics", "changes", "logs"], ...] = ("metrics", "changes")
     metrics: dict[str, tuple[str, ...]] = Field(default={})
     allowed_actions: tuple[ActionType, ...]
     risk: Risk = Risk.LOW

@@ -59,7 +59,9 @@ class Replay:
     def move_clock(self, step: str, otherwise_seconds: int) -> None:
         """Move the clock to a recorded step, or on by some seconds where the recording does not have it."""
         recorded = self.bundle.manifest.get("clock", {}).get(step)
-        moved = parse_instant(recorded, self.clock.at) if recorded else self.clock.at + timedelta(seconds=otherwise_seconds)
+        moved = (
+            parse_instant(recorded, self.clock.at) if recorded else self.clock.at + timedelta(seconds=otherwise_seconds)
+        )
         self.clock.at = max(self.clock.at, moved)
 
 
@@ -86,7 +88,9 @@ def open_replay(path: Path, folder: Path) -> Replay:
     for name, files in bundle.repositories.items():
         _unpack_repository(name, files, manifest, folder, path)
     recorded = RecordedClock(start)
-    return Replay(bundle, Workflow(settings, recorded, bundle.tape, replay=True), recorded, service, noticed, until, question)
+    return Replay(
+        bundle, Workflow(settings, recorded, bundle.tape, replay=True), recorded, service, noticed, until, question
+    )
 
 
 @contextmanager
@@ -105,7 +109,9 @@ def _settings(manifest: dict[str, Any], folder: Path) -> Settings:
     return Settings.model_validate(
         {
             "prometheus": {"url": "http://recorded.invalid"} if portable["prometheus"] else None,
-            "repositories": {name: {"url": f"./{_plain(name)}.git", "branch": branch} for name, branch in branches.items()},
+            "repositories": {
+                name: {"url": f"./{_plain(name)}.git", "branch": branch} for name, branch in branches.items()
+            },
             "services": portable["services"],
             "approval": portable["approval"],
             "verification": portable["verification"],

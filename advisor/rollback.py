@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from advisor.approval import Answer, Approval, Choice, Grant, Rules, decide, grant
+from advisor.approval import Answer, Approval, Choice, Rules, decide, grant
 from advisor.change import Change, DeliveryRecords, DeliveryTarget, deliver
 from advisor.errors import ApprovalMissing, ChangeConflict, ChangeRefused, SourceRefused
 from advisor.playbook import Action, VerificationPlan
@@ -162,11 +162,6 @@ def roll_back(
     granted = grant(plan.proposal, (approval,), rules, policy_version, now, key)
     records.begin_rollback(change, plan.proposal, approval)
     return deliver(repository, records, plan.proposal, granted, now)
-
-
-def standing_approver(granted: Grant) -> str | None:
-    """Return who allowed a rollback on failure when approving; None if not all approvers did."""
-    return granted.people[-1] if granted.rollback_on_failure else None
 
 
 def _on_branch(repository: RollbackTarget, change: Change, head: str) -> bool:

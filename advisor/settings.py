@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from advisor.errors import SettingsInvalid, one_line
+from advisor.redaction import redact
 from advisor.values import Risk, digest, load_yaml
 
 SETTINGS_BYTES_MAX = 1024 * 1024
 DEFAULT_PATH = Path("advisor.yaml")
+_SECRET_HEADER = re.compile(r"authori[sz]ation|cookie|token|secret|api-?key|password", re.I)
 _SECRET_IN_URL = re.compile(r"://[^/@\s]+:[^/@\s]+@")
 
 
@@ -55,9 +57,12 @@ class Prometheus(_Section):
     @model_validator(mode="after")
     def _check(self) -> Prometheus:
         if not re.match(r"^https?://[^\s/]", self.url):
-            raise ValueError(f"url {self.url!r} is not an http(s) address")
+            raise ValueError(f"url {redact(self.url)!r} is not an http(s) address")
         if _SECRET_IN_URL.search(self.url):
             raise ValueError("url carries a password; use username and password_env or password_file")
+        inline = next((name for name in self.headers if _SECRET_HEADER.search(name)), None)
+        if inline is not None:
+            raise ValueError(f"headers.{inline} is a secret; name its environment variable under headers_env")
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("certificate_file and key_file go together")
         return self
@@ -76,8 +81,8 @@ class Repository(_Section):
         if self.url.startswith("-") or self.branch.startswith("-") or not self.url.strip():
             raise ValueError("url and branch may not be empty or begin with '-'")
         if re.match(r"^\w+::", self.url):
-            raise ValueError(f"url {self.url!r} names a remote helper; use a path, https, ssh or file")
-        if re.match(r"^https?://[^/@\s]+:[^/@\s]+@", self.url):
+            raise ValueError(f"url {redact(self.url)!r} names a remote helper; use a path, https, ssh or file")
+        if re.match(r"^https?://[^/\s]*@", self.url) or _SECRET_IN_URL.search(self.url):
             raise ValueError("url carries a password; use an ssh key, or ~/.netrc for https")
         return self
 

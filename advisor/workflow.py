@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor import bundle as bundles
-from advisor.approval import Answer, Approval, Denial, Grant, decide, expire, grant, verify_approval
+from advisor.approval import Answer, Approval, Denial, Grant, check_person, decide, expire, grant, verify_approval
 from advisor.change import Change, deliver, reconcile
 from advisor.diagnosis import Assessment, Remedy
 from advisor.diagnosis.engine import VerificationWindow, diagnose
@@ -31,14 +31,24 @@ from advisor.errors import (
     ChangeConflict,
     ChangeError,
     NotPermitted,
+    PlaybookInvalid,
     RecordUnknown,
     SettingsInvalid,
     SourceError,
     one_line,
 )
-from advisor.evidence import Gathered, MetricRequest, SettledCoverage
+from advisor.evidence import (
+    Gathered,
+    MetricAnswer,
+    MetricRequest,
+    MetricSource,
+    Series,
+    SeriesListAnswer,
+    SeriesListRequest,
+    SettledCoverage,
+)
 from advisor.gathering import Progress, Sources, gather
-from advisor.incident import Incident, open_incident
+from advisor.incident import Incident, Symptom, open_incident
 from advisor.lifecycle import State
 from advisor.playbook import Playbook, VerificationPlan, parse_playbook
 from advisor.proposal import Draft, Proposal, RepositoryName, build_proposal
@@ -158,7 +168,9 @@ class Workflow:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise SettingsInvalid(f"state_directory {path}: cannot be made: {error.strerror}; set state_directory to a folder that can be written") from error
+            raise SettingsInvalid(
+                f"state_directory {path}: cannot be made: {error.strerror}; set state_directory to a folder that can be written"
+            ) from error
         return path
 
     @cached_property
@@ -166,21 +178,34 @@ class Workflow:
         """Return the opened store of records."""
         from advisor.store import Store
 
+        path = self._sqlite_path
+        return Store.open(f"sqlite:///{path}" if path is not None else self.settings.store, key=self.signing_key)
+
+    @property
+    def _sqlite_path(self) -> Path | None:
+        """Return the database's file, counted from the settings' folder; None for any other store."""
         url = self.settings.store
-        if url.startswith("sqlite:///") and not url.startswith("sqlite:////") and url != "sqlite:///:memory:":
-            url = "sqlite:///" + str(self.settings.path(url.removeprefix("sqlite:///")).resolve())
-        return Store.open(url, key=self.signing_key)
+        if not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
+            return None
+        return self.settings.path(url.removeprefix("sqlite:///")).resolve()
 
     @cached_property
     def signing_key(self) -> bytes:
         """Return the server's key, made on first use; owner-only."""
         path = self.state_directory / KEY_FILE
+        records = self._sqlite_path
+        if records is not None and records.exists() and records.stat().st_size > 0 and not path.exists():
+            raise SettingsInvalid(
+                f"{path}: the signing key is gone, but {records} was signed with it; restore the key from a backup"
+            )
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             key = path.read_bytes()
             if len(key) < 32:
-                raise SettingsInvalid(f"{path}: the signing key is damaged ({len(key)} bytes); restore it from a backup") from None
+                raise SettingsInvalid(
+                    f"{path}: the signing key is damaged ({len(key)} bytes); restore it from a backup"
+                ) from None
             return key
         except OSError as error:
             raise SettingsInvalid(f"{path}: the signing key cannot be made: {error.strerror}") from error
@@ -193,18 +218,35 @@ class Workflow:
 
     @cached_property
     def knobs(self) -> tuple[Knob, ...]:
-        """Return the known mechanisms."""
-        path = data_folder("playbooks") / "knobs.yaml"
-        return parse_knobs(path.read_text(encoding="utf-8"), path.name)
+        """Return the known mechanisms: those of the settings' playbook folders first, then ours."""
+        found: list[Knob] = []
+        for folder in [*self._own_playbooks, data_folder("playbooks")]:
+            path = folder / "knobs.yaml"
+            if path.is_file():
+                found += parse_knobs(_read_text(path), str(path))
+        return tuple(found)
+
+    @property
+    def _own_playbooks(self) -> list[Path]:
+        return [self.settings.path(p) for p in self.settings.playbooks]
 
     @cached_property
     def playbooks(self) -> tuple[Playbook, ...]:
-        """Return the playbooks, ours and those of the settings; a name may stand once."""
-        folders = [data_folder("playbooks"), *(self.settings.path(p) for p in self.settings.playbooks)]
+        """Return the playbooks, ours and those of the settings; one of the settings replaces ours of the same name.
+
+        Raises:
+            PlaybookInvalid: A file that breaks the schema, or names a symptom that nothing shows.
+        """
+        known = {s.value for s in Symptom}
         found: dict[str, Playbook] = {}
-        for folder in folders:
+        for folder in [data_folder("playbooks"), *self._own_playbooks]:
             for path in sorted(folder.glob("*/playbook.yaml")):
-                playbook = parse_playbook(path.read_text(encoding="utf-8"), str(path))
+                playbook = parse_playbook(_read_text(path), str(path))
+                unknown = sorted(set(playbook.symptoms) - known)
+                if unknown:
+                    raise PlaybookInvalid(
+                        f"playbook {path}: symptoms: {unknown[0]!r} is unknown (known: {', '.join(sorted(known))})"
+                    )
                 found[playbook.name] = playbook
         return tuple(found[name] for name in sorted(found))
 
@@ -220,7 +262,11 @@ class Workflow:
         if playbook is None:
             return assessment, []
         kept = tuple(r for r in assessment.remedies if r.action.type in playbook.allowed_actions)
-        left = [f"{r.summary}: playbook {playbook.name} does not allow {r.action.type.value}" for r in assessment.remedies if r not in kept]
+        left = [
+            f"{r.summary}: playbook {playbook.name} does not allow {r.action.type.value}"
+            for r in assessment.remedies
+            if r not in kept
+        ]
         return assessment.model_copy(update={"remedies": kept}), left
 
     def repository(self, name: str) -> GitRepository:
@@ -266,11 +312,18 @@ class Workflow:
             connect_timeout_seconds=p.connect_timeout_seconds,
             read_timeout_seconds=p.read_timeout_seconds,
             deadline_seconds=self.settings.limits.deadline_seconds,
+            series_max=self.settings.limits.series_max,
             retries=p.retries,
             headers=headers,
-            bearer_token=read_secret(p.bearer_token_env, path(p.bearer_token_file) if p.bearer_token_file else None, "prometheus.bearer_token"),
+            bearer_token=read_secret(
+                p.bearer_token_env,
+                path(p.bearer_token_file) if p.bearer_token_file else None,
+                "prometheus.bearer_token",
+            ),
             username=p.username,
-            password=read_secret(p.password_env, path(p.password_file) if p.password_file else None, "prometheus.password"),
+            password=read_secret(
+                p.password_env, path(p.password_file) if p.password_file else None, "prometheus.password"
+            ),
             ca_file=path(p.ca_file) if p.ca_file else None,
             certificate_file=path(p.certificate_file) if p.certificate_file else None,
             key_file=path(p.key_file) if p.key_file else None,
@@ -283,9 +336,11 @@ class Workflow:
         metrics = changes = logs = None
         repository = service.configuration.repository if service.configuration else ""
         if self.settings.prometheus is not None:
-            metrics = bundles.RecordedMetrics(self.tape, None if self.replay else self.prometheus())
+            metrics = bundles.RecordedMetrics(self.tape, None if self.replay else _RedactedMetrics(self.prometheus()))
         if service.configuration is not None:
-            changes = bundles.RecordedChanges(self.tape, None if self.replay else _Redacted(self.repository(repository)))
+            changes = bundles.RecordedChanges(
+                self.tape, None if self.replay else _Redacted(self.repository(repository))
+            )
         if service.logs:
             from advisor.adapters.log_files import LogFiles
 
@@ -325,11 +380,17 @@ class Workflow:
         now = self.clock()
         incident = open_incident(_fresh_id("inc"), service_name, now, at, until or now, redact(question))
         if incident.noticed_at is not None and incident.noticed_at > incident.until:
-            raise SettingsInvalid(f"--at {format_instant(incident.noticed_at)} is after --until {format_instant(incident.until)}")
+            raise SettingsInvalid(
+                f"--at {format_instant(incident.noticed_at)} is after --until {format_instant(incident.until)}"
+            )
         branch = self.settings.repositories[service.configuration.repository].branch if service.configuration else ""
-        coverage, gathered = gather(incident, service, branch, self.sources(service), self.settings.limits, self._required_sources, progress)
+        coverage, gathered = gather(
+            incident, service, branch, self.sources(service), self.settings.limits, self._required_sources, progress
+        )
         v = self.settings.verification
-        window = VerificationWindow(settle_seconds=v.settle_seconds, window_seconds=v.window_seconds, samples_min=v.samples_min)
+        window = VerificationWindow(
+            settle_seconds=v.settle_seconds, window_seconds=v.window_seconds, samples_min=v.samples_min
+        )
         assessment = diagnose(incident, coverage, gathered, self.knobs, service.depends_on, window)
         if progress:
             progress("proposal", "reading")
@@ -350,7 +411,9 @@ class Workflow:
                 raise
         return Investigation(report, incident, coverage, gathered, assessment, proposals)
 
-    def _propose(self, incident: Incident, service: Service, assessment: Assessment) -> tuple[tuple[Proposal, ...], list[str]]:
+    def _propose(
+        self, incident: Incident, service: Service, assessment: Assessment
+    ) -> tuple[tuple[Proposal, ...], list[str]]:
         proposals: list[Proposal] = []
         warnings: list[str] = []
         if service.configuration is None:
@@ -362,7 +425,9 @@ class Workflow:
                 warnings.append(f"{remedy.summary}: not proposed: {error}")
         return tuple(proposals), warnings
 
-    def _build(self, incident_id: str, service_name: str, service: Service, assessment: Assessment, remedy: Remedy) -> Proposal:
+    def _build(
+        self, incident_id: str, service_name: str, service: Service, assessment: Assessment, remedy: Remedy
+    ) -> Proposal:
         configuration = service.configuration
         if configuration is None:  # the caller asked before; said again for the type checker and for -O
             raise SettingsInvalid(f"services.{service_name}.configuration is not set")
@@ -383,7 +448,14 @@ class Workflow:
             proposer="engine",
             expires_minutes=self.settings.approval.expires_minutes,
         )
-        return build_proposal(self.repository(configuration.repository), draft, _fresh_id("pro"), secrets.token_hex(16), self.clock(), redact)
+        return build_proposal(
+            self.repository(configuration.repository),
+            draft,
+            _fresh_id("pro"),
+            secrets.token_hex(16),
+            self.clock(),
+            redact,
+        )
 
     def _keep_tape(self, incident_id: str) -> list[str]:
         """Write the recording beside the store; losing it costs the export, not the incident: that is a warning."""
@@ -436,7 +508,12 @@ class Workflow:
         return proposal, self.store.state_of(proposal.id).value
 
     def approve(
-        self, proposal_id: str, person: str, comment: str = "", shown_digest: str | None = None, rollback_on_failure: bool = False
+        self,
+        proposal_id: str,
+        person: str,
+        comment: str = "",
+        shown_digest: str | None = None,
+        rollback_on_failure: bool = False,
     ) -> Approved:
         """Record a person's yes, and deliver the change once enough people have said it.
 
@@ -449,10 +526,15 @@ class Workflow:
 
         proposal = self.store.proposal(proposal_id)
         if self.store.state_of(proposal.id) in (State.GRANTED, State.DELIVERING, State.UNCERTAIN):
+            check_person(person, proposal, self.settings.approval)
             return self._resume(proposal)
         self._check_base(proposal)
         answer = Answer(
-            choice=Choice.APPROVE, digest=shown_digest or proposal.digest, person=person, comment=redact(comment), rollback_on_failure=rollback_on_failure
+            choice=Choice.APPROVE,
+            digest=shown_digest or proposal.digest,
+            person=person,
+            comment=redact(comment),
+            rollback_on_failure=rollback_on_failure,
         )
         approval = self._decide(proposal, answer)
         needed = people_needed(proposal, self.settings.approval)
@@ -466,7 +548,9 @@ class Workflow:
         from advisor.approval import Choice
 
         proposal = self.store.proposal(proposal_id)
-        denial = self._decide(proposal, Answer(choice=Choice.DENY, digest=proposal.digest, person=person, comment=redact(reason)))
+        denial = self._decide(
+            proposal, Answer(choice=Choice.DENY, digest=proposal.digest, person=person, comment=redact(reason))
+        )
         if not isinstance(denial, Denial):  # decide answers in kind; this is for the type checker and for -O
             raise ApprovalMissing(f"proposal {proposal.id}: no denial was recorded")
         self.store.record_answer(denial)
@@ -489,12 +573,20 @@ class Workflow:
         now = self.clock()
         answers = self.store.answers(proposal.id)
         try:
-            return decide(proposal, answer, self.settings.approval, self.settings.policy_version, answers, now, self.signing_key)
+            return decide(
+                proposal, answer, self.settings.approval, self.settings.policy_version, answers, now, self.signing_key
+            )
         except NotPermitted as refusal:
-            if isinstance(refusal, ApprovalExpired) and self.store.state_of(proposal.id) is State.PROPOSED and now >= proposal.expires_at:
+            if (
+                isinstance(refusal, ApprovalExpired)
+                and self.store.state_of(proposal.id) is State.PROPOSED
+                and now >= proposal.expires_at
+            ):
                 self.store.record_answer(expire(proposal, answers, now))
             details = {"asked": answer.choice.value, "refused": type(refusal).__name__}
-            self.store.record_note(now, one_line(answer.person, 120) or "(nobody)", "proposal.refused", proposal.id, details)
+            self.store.record_note(
+                now, one_line(answer.person, 120) or "(nobody)", "proposal.refused", proposal.id, details
+            )
             raise
 
     def _deliver(self, proposal: Proposal) -> Change:
@@ -507,7 +599,9 @@ class Workflow:
 
     def _grant(self, proposal: Proposal) -> Grant:
         answers = self.store.answers(proposal.id)
-        return grant(proposal, answers, self.settings.approval, self.settings.policy_version, self.clock(), self.signing_key)
+        return grant(
+            proposal, answers, self.settings.approval, self.settings.policy_version, self.clock(), self.signing_key
+        )
 
     def _resume(self, proposal: Proposal) -> Approved:
         """Carry on a delivery that was granted but has no recorded outcome, such as after a crash."""
@@ -519,7 +613,9 @@ class Workflow:
             granted = self._grant(proposal)
         except NotPermitted:
             granted = None
-        change = reconcile(self.repository(proposal.repository.name), self.store, proposal, begun, granted, self.clock())
+        change = reconcile(
+            self.repository(proposal.repository.name), self.store, proposal, begun, granted, self.clock()
+        )
         return Approved(proposal, people, len(people), change)
 
     def changes(self) -> list[tuple[Change, str]]:
@@ -532,7 +628,9 @@ class Workflow:
 
     # --- verify and roll back ------------------------------------------------------------------------------------------
 
-    def verify(self, change_id: str, window_seconds: int | None = None, progress: Progress | None = None) -> Verification:
+    def verify(
+        self, change_id: str, window_seconds: int | None = None, progress: Progress | None = None
+    ) -> Verification:
         """Return whether the incident's own signal recovered after a change; the verdict is recorded.
 
         A failed verification rolls the change back where every approver allowed exactly that.
@@ -546,7 +644,7 @@ class Workflow:
             plan = VerificationPlan.model_validate({**plan.model_dump(), "window_seconds": window_seconds})
         now = self.clock()
         self.store.begin_verification(change.id, now)
-        source = bundles.RecordedMetrics(self.tape, None if self.replay else self.prometheus())
+        source = bundles.RecordedMetrics(self.tape, None if self.replay else _RedactedMetrics(self.prometheus()))
         end = min(now, change.at + timedelta(seconds=plan.settle_seconds + plan.window_seconds))
         step = max(1.0, min(60.0, round(plan.window_seconds / 60)))
         samples: dict[str, CheckSamples] = {}
@@ -555,9 +653,16 @@ class Workflow:
                 progress(check.name, "reading")
             try:
                 before = source.query_range(
-                    MetricRequest(query=check.query, start=change.at - timedelta(seconds=plan.window_seconds), end=change.at, step_seconds=step)
+                    MetricRequest(
+                        query=check.query,
+                        start=change.at - timedelta(seconds=plan.window_seconds),
+                        end=change.at,
+                        step_seconds=step,
+                    )
                 )
-                after = source.query_range(MetricRequest(query=check.query, start=change.at, end=max(end, change.at), step_seconds=step))
+                after = source.query_range(
+                    MetricRequest(query=check.query, start=change.at, end=max(end, change.at), step_seconds=step)
+                )
                 samples[check.name] = CheckSamples(before=before.series, after=after.series)
             except SourceError as error:
                 samples[check.name] = CheckSamples(error=str(error))
@@ -647,8 +752,13 @@ class Workflow:
 
     # --- bundles -------------------------------------------------------------------------------------------------------
 
-    def export(self, incident_id: str, path: Path | None = None) -> Path:
+    def export(self, incident_id: str, path: Path | None = None, notes: list[str] | None = None) -> Path:
         """Write the bundle of an incident and return where.
+
+        Args:
+            incident_id: Of the incident, or the beginning of it.
+            path: The file; named after the incident by default.
+            notes: What a person should know of it is added here.
 
         Raises:
             RecordUnknown: No such incident, or its recording is gone.
@@ -669,10 +779,18 @@ class Workflow:
             if answers:
                 heads[name] = str(answers[0]["head"])
                 repositories[name] = self._cut_history(name, len(answers[0]["commits"]))
+                if not repositories[name] and notes is not None:
+                    notes.append(
+                        f"the history of {name} holds what looks like a secret and was left out; a replay of this bundle proposes nothing"
+                    )
         manifest = {
             "service": incident["service"],
             "settings": self._portable_settings(incident["service"]),
-            "incident": {"noticed_at": incident["noticed_at"], "until": incident["until"], "question": incident["question"]},
+            "incident": {
+                "noticed_at": incident["noticed_at"],
+                "until": incident["until"],
+                "question": incident["question"],
+            },
             "clock": self._recorded_clock(incident["id"], incident["created_at"]),
             "heads": heads,
         }
@@ -684,8 +802,16 @@ class Workflow:
         with tempfile.TemporaryDirectory(prefix="advisor-export-") as folder:
             copy = Path(folder) / "copy.git"
             # Beyond the window: our own later commits, and one parent for the oldest to be compared with.
-            self.repository(name).export_shallow(copy, commits + 50)
-            files = [p for p in sorted(copy.rglob("*")) if p.is_file() and not p.is_symlink() and p.relative_to(copy).parts[0] != "hooks"]
+            repository = self.repository(name)
+            repository.export_shallow(copy, commits + 50)
+            # The copy must be git's own bytes, so nothing in it can be masked: with a secret in it, it stays here.
+            if any(redact(text) != text for text in repository.texts_of(copy)):
+                return {}
+            files = [
+                p
+                for p in sorted(copy.rglob("*"))
+                if p.is_file() and not p.is_symlink() and p.relative_to(copy).parts[0] != "hooks"
+            ]
             return {str(p.relative_to(copy)): p.read_bytes() for p in files}
 
     def _portable_settings(self, service: str) -> dict[str, Any]:
@@ -707,7 +833,9 @@ class Workflow:
             step = "approve" if stored.change.rolls_back is None else "rollback"
             if step not in clock:
                 clock[step] = format_instant(stored.change.at)
-                looked = [v for v in self.store.verifications(stored.change.id) if v.verdict.value in ("passed", "failed")]
+                looked = [
+                    v for v in self.store.verifications(stored.change.id) if v.verdict.value in ("passed", "failed")
+                ]
                 if looked and step == "approve":
                     clock["verify"] = format_instant(looked[-1].at)
         return clock
@@ -735,6 +863,35 @@ class Approved:
     change: Change | None
 
 
+class _RedactedMetrics:
+    """Metrics whose label values are cleaned of secrets before anything else sees or records them."""
+
+    def __init__(self, inner: MetricSource) -> None:
+        self._inner = inner
+
+    def query_range(self, request: MetricRequest) -> MetricAnswer:
+        answer = self._inner.query_range(request)
+        return answer.model_copy(update={"series": tuple(_clean_series(s) for s in answer.series)})
+
+    def list_series(self, request: SeriesListRequest) -> SeriesListAnswer:
+        answer = self._inner.list_series(request)
+        return answer.model_copy(update={"series": tuple(_clean_labels(labels) for labels in answer.series)})
+
+
+@lru_cache(maxsize=20_000)
+def _clean_label(name: str, value: str) -> str:
+    return redact_value(name, value)
+
+
+def _clean_labels(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _clean_label(name, value)) for name, value in labels)
+
+
+def _clean_series(series: Series) -> Series:
+    labels = _clean_labels(series.labels)
+    return series if labels == series.labels else series.model_copy(update={"labels": labels})
+
+
 class _Redacted:
     """A repository whose changes are cleaned of secrets before anything else sees or records them."""
 
@@ -747,7 +904,9 @@ class _Redacted:
             c.model_copy(
                 update={
                     "subject": redact(c.subject),
-                    "files": tuple(f.model_copy(update={"keys": tuple(_clean_key(k) for k in f.keys)}) for f in c.files),
+                    "files": tuple(
+                        f.model_copy(update={"keys": tuple(_clean_key(k) for k in f.keys)}) for f in c.files
+                    ),
                 }
             )
             for c in answer.commits
@@ -769,6 +928,13 @@ def _fresh_id(kind: str) -> str:
     return f"{kind}-{secrets.token_hex(5)}"
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlaybookInvalid(f"{path}: cannot be read: {one_line(str(error), 160)}") from error
+
+
 def _write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader finds all of it or none."""
     temporary = ""
@@ -787,7 +953,12 @@ def _write_whole(path: Path, data: bytes) -> None:
 
 
 def _report(
-    incident: Incident, coverage: SettledCoverage, assessment: Assessment, proposals: tuple[Proposal, ...], warnings: list[str], seconds: float
+    incident: Incident,
+    coverage: SettledCoverage,
+    assessment: Assessment,
+    proposals: tuple[Proposal, ...],
+    warnings: list[str],
+    seconds: float,
 ) -> dict[str, Any]:
     """Return the investigation as its one JSON document (schema ``advisor.investigation/v1``)."""
     diagnosis = assessment.diagnosis.model_dump(mode="json", by_alias=True)

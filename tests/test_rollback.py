@@ -21,7 +21,7 @@ from advisor.errors import (
 )
 from advisor.lifecycle import State
 from advisor.proposal import RepositoryName, digest_of
-from advisor.rollback import RollbackPlan, plan_rollback, roll_back, standing_approver
+from advisor.rollback import RollbackPlan, plan_rollback, roll_back
 from advisor.store import Store
 from tests.support.gate import (
     ALICE,
@@ -326,9 +326,3 @@ class _NoRecords:
     def record_outcome(self, change: Change, outcome: object, reason: str, at: datetime) -> None: ...
 
     def supersede(self, proposal_id: str, reason: str, at: datetime) -> None: ...
-
-
-def test_a_standing_leave_needs_every_approver(scene: Scene) -> None:
-    repository = scene.repository
-    proposal = propose(repository, scene.plan(scene.change).proposal.action, allowed_paths=("**",), now=LATER)
-    assert standing_approver(granted(proposal, ALICE, now=LATER)) is None

@@ -609,3 +609,15 @@ def test_a_killed_process_leaves_whole_records(tmp_path: Path) -> None:
         store = file_store(tmp_path)
         assert store.verify_audit() >= int(last)
         store.close()
+
+
+def test_a_mirror_that_was_taken_away_is_told_for_good(tmp_path: Path) -> None:
+    store = file_store(tmp_path)
+    for number in range(4):
+        store.record_note(NOW, ALICE, "x.y", str(number), {})
+    store.close()
+    (tmp_path / "advisor.db.audit-head").unlink()
+    again = file_store(tmp_path)
+    again.record_note(NOW, ALICE, "x.y", "4", {})  # work goes on: taking back must not wait for an auditor
+    with pytest.raises(AuditBroken, match="entry 5: the mirror of the head was missing"):
+        again.verify_audit()

@@ -23,7 +23,7 @@ from advisor.diagnosis.candidate import (
 )
 from advisor.diagnosis.knobs import Effect, Knob, match_knob, metric_fits, shared_words, speaks_of_another
 from advisor.diagnosis.picture import WORDS, Picture, effective_at, growth_of
-from advisor.evidence import ChangeAnswer, CommitChange, Gathered, LogException
+from advisor.evidence import OUTSIDE_SCOPE, ChangeAnswer, CommitChange, Gathered, LogException
 from advisor.evidence.config_diff import KeyChange
 from advisor.evidence.signals import Signal
 from advisor.quantity import parse_quantity
@@ -51,7 +51,7 @@ def judge_changes(service: str, picture: Picture, gathered: Gathered, knobs: tup
             for change in changed_file.keys:
                 out.append(_judge_change(service, picture, gathered, answer, commit, change, knobs))
             note = changed_file.note or ("" if changed_file.keys else _not_read_by_key(changed_file.path))
-            if note and changed_file.status in ("modified", "added", "deleted"):
+            if note and note != OUTSIDE_SCOPE and changed_file.status in ("modified", "added", "deleted"):
                 out.append(_judge_file(service, picture, commit, changed_file.path, note))
     return out
 
@@ -473,7 +473,7 @@ def _size(c: Candidate, picture: Picture) -> None:
         # Twice the lifetime holds twice as much and then levels off: it cannot fill the heap five times over.
         c.add(
             "size",
-            -min(2.0, 1.5 * math.log(picture.growth / change.ratio)),
+            -min(3.0, 2.0 * math.log(picture.growth / change.ratio)) - (0.6 if doublings < 0.3 else 0.0),
             f"a step of ×{format_number(change.ratio)} cannot make {WORDS[picture.resource]} grow ×{format_number(picture.growth)}",
         )
     elif doublings < 0.3:

@@ -471,7 +471,7 @@ def _squeeze(picture: Picture, lives: list[Life], trouble: float) -> bool:
         return False  # use grew far beyond what was normal, and the normal would have fitted: growth, not squeeze
     picture.squeezed = True
     picture.baseline = float(np.median(before))
-    picture.growth = max(1.0, reached / usual)
+    picture.growth = max(1.0, reached / usual) if usual > 0 else 1.0
     tolerance = max(3 * picture.signals.step, 0.02 * (trouble - float(times[0])))
     picture.onset = Onset(at, at - tolerance, at + tolerance, False, "ceiling")
     return True

@@ -41,7 +41,7 @@ def choose_remedies(
         return (
             Remedy(
                 action=action,
-                risk=Risk.MEDIUM,
+                risk=Risk.HIGH,  # nobody read by key what is taken back
                 fixes_cause=True,
                 summary=f"take commit {str(top.cause.commit)[:8]} back",
             ),

@@ -146,6 +146,9 @@ class ChangeRequest(Record):
     commits_max: int = 2000
 
 
+OUTSIDE_SCOPE = "outside the service's paths"  # a note, not a fault: the file is listed, its keys are not read
+
+
 class FileChange(Record):
     """One file of a commit.
 
@@ -217,7 +220,7 @@ class ChangeSource(Protocol):
 
 
 class LogRequest(Record):
-    """Which part of which logs; ``onset`` splits what is new from what was always there (None: not known yet)."""
+    """Which part of which logs, counted in buckets of ``bucket_seconds``."""
 
     service: str
     files: tuple[str, ...]

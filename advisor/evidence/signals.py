@@ -25,7 +25,6 @@ Positions = npt.NDArray[np.intp]
 # Labels that tell replicas apart rather than kinds of thing.
 _REPLICA_LABELS = ("pod", "instance", "pod_name", "kubernetes_pod_name", "host", "hostname", "service_instance_id")
 _COUNTER_SUFFIXES = ("_total", "_count", "_sum", "_bucket", "_created")
-CRASH_RATIO = 0.80  # a process that ended above this share of its limit died of it, as far as a sampled series can say
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +410,8 @@ def _memory_roles(
                 group, on_grid, story if role != "memory_limit" else frozenset(), drop_negative=True
             )
             if role.endswith(("_max", "limit")):
-                values = np.where(values > 2**62, np.nan, values)  # "no limit" is written as a huge number
+                # "no limit" is written as a huge number, and by cAdvisor as zero
+                values = np.where((values > 2**62) | (values <= 0), np.nan, values)
             _put(signals, role, group, values)
     if "rss" not in signals.roles and "process_rss" in signals.roles:
         signals.roles["rss"] = signals.roles["process_rss"]

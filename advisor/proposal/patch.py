@@ -1,6 +1,6 @@
 """A patch, read and shown: which files it touches and how, and the text of it that a person approves.
 
-Git's own patch format, whole (`--full-index --binary --no-renames`). What is shown is never what is bound:
+Git's own patch format, whole (`--full-index --no-renames`). What is shown is never what is bound:
 the digest of a proposal covers the patch's bytes, this text is for eyes. Hence the rule of showing: every
 byte of the patch is there to be seen, nothing that a terminal or a browser would hide, reorder or confuse
 passes as it is.

@@ -42,7 +42,7 @@ from advisor.lifecycle import PENDING, Event, State, advance
 from advisor.proposal import Proposal
 from advisor.store import schema
 from advisor.store.database import Database, explain, open_database
-from advisor.store.mirror import Mirror
+from advisor.store.mirror import HeldMirror, Mirror
 from advisor.values import Instant, Record, canonical_json, digest
 from advisor.verification import Verdict, Verification
 
@@ -67,6 +67,7 @@ _VERDICTS = {
     Verdict.INCONCLUSIVE: Event.LEAVE_OPEN,
     Verdict.ERROR: Event.ERR,
 }
+MIRROR_REMADE = "audit.mirror_remade"
 _SYSTEM = "ops-advisor"  # who acts in the audit where no person does
 
 
@@ -514,7 +515,14 @@ class Store:
                 f"audit: the mirror of the head is missing ({self._mirror.path}); without it a cut-off end"
                 " would not be seen"
             )
-        return audit.verify(entries, self._key, head, mirror)
+        count = audit.verify(entries, self._key, head, mirror)
+        remade = next((e for e in entries if e.action == MIRROR_REMADE), None)
+        if remade is not None:
+            raise AuditBroken(
+                f"audit entry {remade.sequence}: the mirror of the head was missing and was made anew here; what stood"
+                " behind the entries before it may have been cut off"
+            )
+        return count
 
     # --- inside
     # ----------------------------------------------------------------------------------------------------
@@ -530,11 +538,21 @@ class Store:
                 mirror = held.enter_context(self._mirror.held())
                 before = self._head(connection)
                 mirror.check(before)
+                if mirror.is_new:
+                    self._begin_mirror(connection, mirror, before)
                 yield connection
                 after = self._head(connection)
             # After the commit: a mirror that lags is tolerated, one that runs ahead would be a false alarm.
             if after is not None and after != before:
                 mirror.write(after)
+
+    def _begin_mirror(self, connection: Connection, mirror: HeldMirror, before: AuditHead | None) -> None:
+        """Begin a mirror beside an empty audit; beside one with entries it was taken away, and that is said for good."""
+        if before is None:
+            mirror.write(audit.head_of(None, self._key))
+            return
+        last = self._audit_entries(connection)[-1]
+        self._audit(connection, last.at, _SYSTEM, MIRROR_REMADE, "audit", {"entries": str(before.sequence)})
 
     def _audit(
         self,

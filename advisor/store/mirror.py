@@ -83,6 +83,11 @@ class HeldMirror:
         self._descriptor = descriptor
         self._key = key
 
+    @property
+    def is_new(self) -> bool:
+        """Return whether the file was not there until now."""
+        return self._descriptor is not None and not os.pread(self._descriptor, FILE_BYTES, 0).strip(b"\0 \n")
+
     def check(self, head: AuditHead | None) -> None:
         """Check that the database is not older than the mirror: appending to a cut audit would hide the cut.
 

@@ -13,12 +13,12 @@ The modules, from below: `failures` and `runner` (running git), `output` and `ob
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from advisor.adapters.git_repository import delivery, trees
-from advisor.adapters.git_repository.bundles import copy_repository
+from advisor.adapters.git_repository.bundles import copy_repository, texts_of
 from advisor.adapters.git_repository.clone import Clone
 from advisor.adapters.git_repository.failures import Failure, GitFailed, hide_credentials, source_error
 from advisor.adapters.git_repository.history import History
@@ -305,6 +305,15 @@ class GitRepository:
                 self._clone.timeout_seconds,
                 ("--depth", str(max(1, since_commits))),
             )
+
+    def texts_of(self, copy: Path) -> Iterator[str]:
+        """Yield the text of every file and commit message in an exported copy, to be looked through for secrets.
+
+        Raises:
+            SourceError: The copy cannot be read.
+        """
+        with self._clone.explained(f"looking through {copy}"):
+            yield from texts_of(copy, self._clone.timeout_seconds)
 
     @staticmethod
     def import_shallow(source: Path, destination: Path, branch: str, timeout_seconds: float = 60.0) -> None:

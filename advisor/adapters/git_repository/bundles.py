@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from advisor.adapters.git_repository.remote import FIXED_CONFIG, READING_CONFIG, write_if_different
@@ -68,3 +68,20 @@ def copy_repository(
         store.rename(destination)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def texts_of(repository: Path, timeout_seconds: float) -> Iterator[str]:
+    """Yield the text of every file and commit message that a repository holds, at any time of its history.
+
+    Raises:
+        GitFailed: It cannot be read.
+    """
+    out = GitRunner(repository, timeout_seconds).run("cat-file", "--batch-all-objects", "--unordered", "--batch")
+    at = 0
+    while at < len(out):
+        end = out.index(b"\n", at)
+        _, kind, size = out[at:end].split(b" ")
+        body = out[end + 1 : end + 1 + int(size)]
+        at = end + 2 + int(size)
+        if kind != b"tree":
+            yield body.decode("utf-8", "replace")

@@ -30,7 +30,7 @@ from advisor.adapters.git_repository.paths import PathScope
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX
 from advisor.adapters.git_repository.values import FILES_READ_MAX, READ_BYTES_MAX, ConfigReader
 from advisor.errors import one_line
-from advisor.evidence import ChangeAnswer, ChangeRequest, CommitChange, FileChange
+from advisor.evidence import OUTSIDE_SCOPE, ChangeAnswer, ChangeRequest, CommitChange, FileChange
 from advisor.evidence.config_diff import KeyChange
 from advisor.values import format_instant
 
@@ -294,7 +294,7 @@ class History:
             keys: tuple[KeyChange, ...] = ()
             note: str | None = None
             if delta.path not in self._scope:
-                note = "outside the service's paths"
+                note = OUTSIDE_SCOPE
             elif read >= FILES_READ_MAX:
                 note = f"not read: more than {FILES_READ_MAX} files in one commit"
             else:
