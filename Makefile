@@ -31,8 +31,8 @@ bench: $(DEV) ## measurements, each against a named rival in the same run
 
 lock: ## pin every dependency with hashes; needs uv
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml locks/build.in -o locks/core.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml -o locks/dev.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --all-extras pyproject.toml -o locks/all.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev pyproject.toml locks/build.in -o locks/dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --all-extras pyproject.toml locks/build.in -o locks/all.txt
 
 clean:
 	rm -rf $(VENV) .demo .lab .pytest_cache .mypy_cache .ruff_cache
