@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
 
 from advisor.errors import SourceMalformed
 from advisor.evidence.config_diff import KeyChange, diff_keys
+from advisor.path_scope import PathScope
 from advisor.playbook import Action
 from advisor.proposal.patch import PatchFile
 from advisor.values import ActionType, Record
@@ -49,7 +49,8 @@ Guard = Callable[[tuple[FileEdit, ...]], Guardrail]
 
 def check_paths(paths: Iterable[str], globs: tuple[str, ...]) -> Guardrail:
     """Return whether each path is one of the service's own, and plain."""
-    bad = [p for p in paths if not _is_plain_path(p) or not any(matches(p, glob) for glob in globs)]
+    scope = PathScope(globs)
+    bad = [p for p in paths if not _is_plain_path(p) or p not in scope]
     detail = f"outside the service's paths ({', '.join(globs) or 'none'}): {', '.join(map(repr, bad))}"
     return Guardrail(name="allowed_paths", passed=not bad, detail=detail if bad else "")
 
@@ -135,33 +136,3 @@ def _is_git_name(part: str) -> bool:
     # Some file systems drop invisible characters, trailing dots and blanks, or know ".git" as "git~1".
     word = "".join(c for c in part if c.isascii() and c.isprintable()).lower()
     return word.startswith((".git", "git~"))
-
-
-def matches(path: str, glob: str) -> bool:
-    """Return whether a path is one of a glob's.
-
-    ``**`` is any number of folders, ``*`` and ``?`` stay inside one.
-    A glob whose last part has no wildcard also names everything below it, as a folder.
-    """
-    pattern = [part for part in glob.strip().split("/") if part not in ("", ".")]
-    if not pattern or glob.strip().endswith("/") or not re.search(r"[*?]", pattern[-1]):
-        pattern.append("**")
-    parts = path.split("/")
-    at = item = 0
-    star, resume = -1, 0
-    while item < len(parts):  # only the last ** ever needs to give way: time stays proportional
-        if at < len(pattern) and pattern[at] == "**":
-            star, resume, at = at, item, at + 1
-        elif at < len(pattern) and _matches_name(parts[item], pattern[at]):
-            at, item = at + 1, item + 1
-        elif star >= 0:
-            resume += 1
-            at, item = star + 1, resume
-        else:
-            return False
-    return all(part == "**" for part in pattern[at:])
-
-
-def _matches_name(name: str, pattern: str) -> bool:
-    # Not fnmatch alone: it would read a bracket as a set of letters.
-    return fnmatchcase(name, pattern.replace("[", "[[]"))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from advisor.adapters.git_repository import GitRepository, PathScope, check_branch, check_path
+from advisor.adapters.git_repository import GitRepository, check_branch, check_path
 from advisor.adapters.git_repository.failures import FAILURES, Failure, GitFailed, classify, source_error
 from advisor.adapters.git_repository.objects import Kept
 from advisor.adapters.git_repository.runner import EMPTY_TREE, GitRunner
@@ -36,6 +36,7 @@ from advisor.errors import (
     SourceUnavailable,
 )
 from advisor.evidence import ChangeAnswer, ChangeRequest
+from advisor.path_scope import PathScope
 from advisor.playbook import Action
 from advisor.proposal import build_proposal
 from advisor.values import ActionType

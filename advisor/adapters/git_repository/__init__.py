@@ -24,15 +24,16 @@ from advisor.adapters.git_repository.failures import Failure, GitFailed, hide_cr
 from advisor.adapters.git_repository.history import History
 from advisor.adapters.git_repository.objects import Kept
 from advisor.adapters.git_repository.output import CommitLine, instant, kind_of
-from advisor.adapters.git_repository.paths import PathScope, check_branch, check_path, check_url
+from advisor.adapters.git_repository.paths import check_branch, check_path, check_url
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX
 from advisor.adapters.git_repository.trees import entries_at
 from advisor.adapters.git_repository.values import ConfigReader
 from advisor.errors import SourceRefused, one_line
 from advisor.evidence import ChangeAnswer, ChangeRequest, ConfigValue
+from advisor.path_scope import PathScope
 from advisor.values import format_instant
 
-__all__ = ["CommitLine", "GitRepository", "PathScope", "check_branch", "check_path"]
+__all__ = ["CommitLine", "GitRepository", "check_branch", "check_path"]
 
 
 class GitRepository:

@@ -26,12 +26,12 @@ from advisor.adapters.git_repository.output import (
     parse_log,
     tokens_of,
 )
-from advisor.adapters.git_repository.paths import PathScope
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX
 from advisor.adapters.git_repository.values import FILES_READ_MAX, READ_BYTES_MAX, ConfigReader
 from advisor.errors import one_line
 from advisor.evidence import OUTSIDE_SCOPE, ChangeAnswer, ChangeRequest, CommitChange, FileChange
 from advisor.evidence.config_diff import KeyChange
+from advisor.path_scope import PathScope
 from advisor.values import format_instant
 
 FILES_LISTED_MAX = 50  # out-of-scope files of one commit: enough to see what kind of commit it was

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from advisor.adapters.git_repository.clone import Clone
 from advisor.adapters.git_repository.objects import ObjectReader
 from advisor.adapters.git_repository.output import ABSENT, Delta, failed_process, kind_of, parse_tree, tokens_of
-from advisor.adapters.git_repository.paths import PathScope
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX
 from advisor.config_file import read_entries
 from advisor.errors import SourceMalformed, one_line
 from advisor.evidence import ConfigValue
 from advisor.evidence.config_diff import KeyChange, diff_keys
+from advisor.path_scope import PathScope
 
 FILES_READ_MAX = 200  # in-scope files of one commit, and of the configuration at the head
 KEYS_MAX = 2000  # per file: a rewritten file of thousands of keys says nothing more
