@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +39,7 @@ from advisor.errors import (
 )
 from advisor.evidence import (
     Gathered,
-    MetricAnswer,
     MetricRequest,
-    MetricSource,
-    Series,
-    SeriesListAnswer,
-    SeriesListRequest,
     SettledCoverage,
 )
 from advisor.gathering import Progress, Sources, gather
@@ -52,7 +47,8 @@ from advisor.incident import Incident, Symptom, open_incident
 from advisor.lifecycle import State
 from advisor.playbook import Playbook, VerificationPlan, parse_playbook
 from advisor.proposal import Draft, Proposal, RepositoryName, build_proposal
-from advisor.redaction import redact, redact_value
+from advisor.redacted import RedactedChanges, RedactedMetrics
+from advisor.redaction import redact
 from advisor.settings import Repository, Service, Settings, read_secret
 from advisor.values import digest, format_instant
 
@@ -336,10 +332,10 @@ class Workflow:
         metrics = changes = logs = None
         repository = service.configuration.repository if service.configuration else ""
         if self.settings.prometheus is not None:
-            metrics = bundles.RecordedMetrics(self.tape, None if self.replay else _RedactedMetrics(self.prometheus()))
+            metrics = bundles.RecordedMetrics(self.tape, None if self.replay else RedactedMetrics(self.prometheus()))
         if service.configuration is not None:
             changes = bundles.RecordedChanges(
-                self.tape, None if self.replay else _Redacted(self.repository(repository))
+                self.tape, None if self.replay else RedactedChanges(self.repository(repository))
             )
         if service.logs:
             from advisor.adapters.log_files import LogFiles
@@ -644,7 +640,7 @@ class Workflow:
             plan = VerificationPlan.model_validate({**plan.model_dump(), "window_seconds": window_seconds})
         now = self.clock()
         self.store.begin_verification(change.id, now)
-        source = bundles.RecordedMetrics(self.tape, None if self.replay else _RedactedMetrics(self.prometheus()))
+        source = bundles.RecordedMetrics(self.tape, None if self.replay else RedactedMetrics(self.prometheus()))
         end = min(now, change.at + timedelta(seconds=plan.settle_seconds + plan.window_seconds))
         step = max(1.0, min(60.0, round(plan.window_seconds / 60)))
         samples: dict[str, CheckSamples] = {}
@@ -861,67 +857,6 @@ class Approved:
     people: tuple[str, ...]
     needed: int
     change: Change | None
-
-
-class _RedactedMetrics:
-    """Metrics whose label values are cleaned of secrets before anything else sees or records them."""
-
-    def __init__(self, inner: MetricSource) -> None:
-        self._inner = inner
-
-    def query_range(self, request: MetricRequest) -> MetricAnswer:
-        answer = self._inner.query_range(request)
-        return answer.model_copy(update={"series": tuple(_clean_series(s) for s in answer.series)})
-
-    def list_series(self, request: SeriesListRequest) -> SeriesListAnswer:
-        answer = self._inner.list_series(request)
-        return answer.model_copy(update={"series": tuple(_clean_labels(labels) for labels in answer.series)})
-
-
-@lru_cache(maxsize=20_000)
-def _clean_label(name: str, value: str) -> str:
-    return redact_value(name, value)
-
-
-def _clean_labels(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, _clean_label(name, value)) for name, value in labels)
-
-
-def _clean_series(series: Series) -> Series:
-    labels = _clean_labels(series.labels)
-    return series if labels == series.labels else series.model_copy(update={"labels": labels})
-
-
-class _Redacted:
-    """A repository whose changes are cleaned of secrets before anything else sees or records them."""
-
-    def __init__(self, inner: GitRepository) -> None:
-        self._inner = inner
-
-    def changes(self, request: Any) -> Any:
-        answer = self._inner.changes(request)
-        commits = tuple(
-            c.model_copy(
-                update={
-                    "subject": redact(c.subject),
-                    "files": tuple(
-                        f.model_copy(update={"keys": tuple(_clean_key(k) for k in f.keys)}) for f in c.files
-                    ),
-                }
-            )
-            for c in answer.commits
-        )
-        values = tuple(v.model_copy(update={"value": redact_value(v.key, v.value)}) for v in answer.configuration)
-        return answer.model_copy(update={"commits": commits, "configuration": values})
-
-
-def _clean_key(change: Any) -> Any:
-    return change.model_copy(
-        update={
-            "old": redact_value(change.key, change.old) if change.old is not None else None,
-            "new": redact_value(change.key, change.new) if change.new is not None else None,
-        }
-    )
 
 
 def _fresh_id(kind: str) -> str:

@@ -1,0 +1,88 @@
+"""Sources behind a filter: what they say is cleaned of secrets before anything else sees, keeps or records it.
+
+Logs are cleaned line by line where they are read (`adapters.log_files`), because only what is kept needs it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from advisor.evidence import (
+    ChangeAnswer,
+    ChangeRequest,
+    ChangeSource,
+    MetricAnswer,
+    MetricRequest,
+    MetricSource,
+    Series,
+    SeriesListAnswer,
+    SeriesListRequest,
+)
+from advisor.evidence.config_diff import KeyChange
+from advisor.redaction import redact, redact_value
+
+
+class RedactedMetrics:
+    """Metrics whose label values are cleaned of secrets before anything else sees or records them."""
+
+    def __init__(self, inner: MetricSource) -> None:
+        """Filter a source."""
+        self._inner = inner
+
+    def query_range(self, request: MetricRequest) -> MetricAnswer:
+        """Return the samples."""
+        answer = self._inner.query_range(request)
+        return answer.model_copy(update={"series": tuple(_clean_series(s) for s in answer.series)})
+
+    def list_series(self, request: SeriesListRequest) -> SeriesListAnswer:
+        """Return which series exist."""
+        answer = self._inner.list_series(request)
+        return answer.model_copy(update={"series": tuple(_clean_labels(labels) for labels in answer.series)})
+
+
+@lru_cache(maxsize=20_000)
+def _clean_label(name: str, value: str) -> str:
+    return redact_value(name, value)
+
+
+def _clean_labels(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _clean_label(name, value)) for name, value in labels)
+
+
+def _clean_series(series: Series) -> Series:
+    labels = _clean_labels(series.labels)
+    return series if labels == series.labels else series.model_copy(update={"labels": labels})
+
+
+class RedactedChanges:
+    """A repository whose changes are cleaned of secrets before anything else sees or records them."""
+
+    def __init__(self, inner: ChangeSource) -> None:
+        """Filter a source."""
+        self._inner = inner
+
+    def changes(self, request: ChangeRequest) -> ChangeAnswer:
+        """Return the commits of the window."""
+        answer = self._inner.changes(request)
+        commits = tuple(
+            c.model_copy(
+                update={
+                    "subject": redact(c.subject),
+                    "files": tuple(
+                        f.model_copy(update={"keys": tuple(_clean_key(k) for k in f.keys)}) for f in c.files
+                    ),
+                }
+            )
+            for c in answer.commits
+        )
+        values = tuple(v.model_copy(update={"value": redact_value(v.key, v.value)}) for v in answer.configuration)
+        return answer.model_copy(update={"commits": commits, "configuration": values})
+
+
+def _clean_key(change: KeyChange) -> KeyChange:
+    return change.model_copy(
+        update={
+            "old": redact_value(change.key, change.old) if change.old is not None else None,
+            "new": redact_value(change.key, change.new) if change.new is not None else None,
+        }
+    )
