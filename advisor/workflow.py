@@ -35,6 +35,7 @@ from advisor.errors import (
     RecordUnknown,
     SettingsInvalid,
     SourceError,
+    SourceUnavailable,
     one_line,
 )
 from advisor.evidence import (
@@ -428,6 +429,8 @@ class Workflow:
         if configuration is None:  # the caller asked before; said again for the type checker and for -O
             raise SettingsInvalid(f"services.{service_name}.configuration is not set")
         configured = self.settings.repositories[configuration.repository]
+        if self.replay and not Path(self._address(configured)).exists():
+            raise SourceUnavailable(f"the bundle carries no history of {configuration.repository}")
         draft = Draft(
             incident_id=incident_id,
             service=service_name,
