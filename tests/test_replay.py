@@ -43,7 +43,7 @@ MEBI = 1024 * 1024
 CALL_SECONDS_MAX = 1.0  # of processor time of this thread: a loaded machine makes no input hostile
 PEAK_BYTES_MAX = 128 * MEBI  # of objects made from 1 MiB
 # ``ADVISOR_PROOF_SIZE`` multiplies the examples; 1 is the default run.
-EXAMPLES = 40 * int(os.environ.get("ADVISOR_PROOF_SIZE", "1"))
+EXAMPLES = 25 * int(os.environ.get("ADVISOR_PROOF_SIZE", "1"))
 
 
 # --- invariant 12 ------------------------------------------------------------------------------------------------------

@@ -658,6 +658,8 @@ class PrometheusMetrics:
     def _failed(self, call: _Call, error: BaseException) -> tuple[SourceError, bool]:
         """Return the failure that a foreign exception stands for, and whether to repeat."""
         row, reason = _find_failure(error)
+        if "{read" in row.what and call.seconds_left <= 0:  # the deadline cut the waiting short, not the read timeout
+            return self._late(call), False
         shown = row.what.format(reason=self._clean(reason), connect=self._connect_timeout, read=self._read_timeout)
         return self._error(row.error, call, shown, row.do.format(credentials=self._credentials)), row.again
 
