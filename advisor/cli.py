@@ -657,7 +657,7 @@ def rollback(
     made = None
     if who is not None:
         _Stopped.message = "stopped in the middle of the rollback; `advisor changes` says whether it was made"
-        made = workflow.finish_rollback(change)
+        made = workflow.finish_rollback(change, who)
     if made is None:
         plan = workflow.plan_rollback(change)
         if not as_json:

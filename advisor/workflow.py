@@ -691,7 +691,7 @@ class Workflow:
                     recorded.add(exchange)
                 _write_whole(path, recorded.to_lines())
 
-    def finish_rollback(self, change_id: str) -> Change | None:
+    def finish_rollback(self, change_id: str, person: str) -> Change | None:
         """Carry on a rollback that was granted but has no recorded outcome, such as after a crash; None if there is none.
 
         Raises:
@@ -701,7 +701,10 @@ class Workflow:
         change = self.store.change(change_id)
         under_way = self.store.list_proposals(change.incident_id, (State.GRANTED, State.DELIVERING, State.UNCERTAIN))
         begun = next((stored.proposal for stored in under_way if stored.proposal.rolls_back == change.id), None)
-        return self._resume(begun).change if begun is not None else None
+        if begun is None:
+            return None
+        check_person(person, begun, self.settings.approval)
+        return self._resume(begun).change
 
     def plan_rollback(self, change_id: str) -> RollbackPlan:
         """Return exactly what taking a change back would write now."""

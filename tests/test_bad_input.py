@@ -136,7 +136,10 @@ def changed(investigated: Investigated, tmp_path_factory: pytest.TempPathFactory
     shop = investigated.shop.copy(tmp_path_factory.mktemp("changed") / "shop")
     answer = shop.ask("approve", investigated.proposal, "--as", ALICE, "--yes")
     assert answer.code == 0 and answer.err == "", answer.err
-    return shop, records(shop).changes()[0][0].id
+    kept = records(shop)
+    change = kept.changes()[0][0].id
+    kept.store.close()  # else its journal may go while somebody copies the folder
+    return shop, change
 
 
 def records(shop: Shop) -> Workflow:
@@ -150,6 +153,7 @@ def check_whole(shop: Shop, head: str, proposals: int = 0) -> None:
     kept = records(shop)
     assert kept.audit_verify() >= 0
     assert len(kept.proposals()) == proposals
+    assert all(p.suffix == ".jsonl" for p in (shop.folder / ".advisor").glob("tapes/*"))
     git(shop.remote, "fsck", "--no-dangling")
 
 
@@ -1033,6 +1037,8 @@ def stopped_while_rolling_back_there_is_one_commit_or_none(world: World) -> None
     await_file(shop.folder / "began")
     answer = stop(process)
     assert answer.code == 130 and "advisor changes" in answer.line
+    stranger = shop.ask("rollback", changed[1], "--as", MALLORY)
+    assert stranger.code == 4 and MALLORY in stranger.line
     again = settle(shop, "rollback", changed[1], "--as", ALICE)
     states = sorted(state for _, state in records(shop).changes())
     assert again.code in (0, 4), again.err
