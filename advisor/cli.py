@@ -450,11 +450,18 @@ def show(
     report = workflow.incident(incident)
     if as_json:
         return _write_json(report)
-    from advisor.terminal.report import print_report
+    from dataclasses import replace
+
+    from advisor.terminal.report import print_investigation, print_report
 
     # A report is as it was; where its proposals stand by now is said beside it.
     standing = [{**p, "state": workflow.proposal(p["id"])[1]} for p in report["proposals"]]
-    print_report(_console(), {**report, "proposals": standing})
+    report = {**report, "proposals": standing}
+    found = workflow.recorded(report["incident"]["id"])
+    if found is None or not found.gathered.metrics:
+        print_report(_console(), report)
+    else:
+        print_investigation(_console(), replace(found, report=report))
 
 
 @app.command()

@@ -44,14 +44,14 @@ from advisor.evidence import (
     SettledCoverage,
 )
 from advisor.gathering import Progress, Sources, gather
-from advisor.incident import Incident, Symptom, open_incident
+from advisor.incident import Incident, Symptom, open_incident, read_symptoms
 from advisor.lifecycle import State
 from advisor.playbook import Playbook, VerificationPlan, parse_playbook
 from advisor.proposal import Draft, Proposal, RepositoryName, build_proposal
 from advisor.redacted import RedactedChanges, RedactedMetrics
 from advisor.redaction import redact
 from advisor.settings import Repository, Service, Settings, read_secret
-from advisor.values import digest, format_instant
+from advisor.values import digest, format_instant, parse_instant
 
 if TYPE_CHECKING:
     from advisor.adapters.git_repository import GitRepository
@@ -380,15 +380,7 @@ class Workflow:
             raise SettingsInvalid(
                 f"--at {format_instant(incident.noticed_at)} is after --until {format_instant(incident.until)}"
             )
-        branch = self.settings.repositories[service.configuration.repository].branch if service.configuration else ""
-        coverage, gathered = gather(
-            incident, service, branch, self.sources(service), self.settings.limits, self._required_sources, progress
-        )
-        v = self.settings.verification
-        window = VerificationWindow(
-            settle_seconds=v.settle_seconds, window_seconds=v.window_seconds, samples_min=v.samples_min
-        )
-        assessment = diagnose(incident, coverage, gathered, self.knobs, service.depends_on, window)
+        coverage, gathered, assessment = self._assess(incident, service, progress)
         if progress:
             progress("proposal", "reading")
         assessment, refused = self._allowed(assessment)
@@ -407,6 +399,46 @@ class Workflow:
                 self._tape_path(incident.id).unlink(missing_ok=True)  # a recording of nothing on record
                 raise
         return Investigation(report, incident, coverage, gathered, assessment, proposals)
+
+    def _assess(
+        self, incident: Incident, service: Service, progress: Progress | None
+    ) -> tuple[SettledCoverage, Gathered, Assessment]:
+        branch = self.settings.repositories[service.configuration.repository].branch if service.configuration else ""
+        coverage, gathered = gather(
+            incident, service, branch, self.sources(service), self.settings.limits, self._required_sources, progress
+        )
+        v = self.settings.verification
+        window = VerificationWindow(
+            settle_seconds=v.settle_seconds, window_seconds=v.window_seconds, samples_min=v.samples_min
+        )
+        return coverage, gathered, diagnose(incident, coverage, gathered, self.knobs, service.depends_on, window)
+
+    def recorded(self, incident_id: str) -> Investigation | None:
+        """Return a stored investigation with the samples it was drawn from; None where its recording no longer answers.
+
+        The report is the stored one, word for word; only what a chart needs is read from the recording.
+        """
+        report = self.store.incident(incident_id)
+        told = report["incident"]
+        try:
+            path = self._tape_path(told["id"])
+            player = Workflow(
+                self.settings, self.clock, bundles.Tape.from_lines(path.read_bytes(), str(path)), replay=True
+            )
+            now = self.clock()
+            incident = Incident(
+                id=told["id"],
+                service=told["service"],
+                noticed_at=parse_instant(told["noticed_at"], now) if told["noticed_at"] else None,
+                until=parse_instant(told["until"], now),
+                symptoms=read_symptoms(told["question"]),
+                question=told["question"],
+                created_at=parse_instant(told["created_at"], now),
+            )
+            coverage, gathered, assessment = player._assess(incident, self.settings.service(incident.service), None)
+        except (AdvisorError, OSError, KeyError, ValueError):
+            return None  # the recording is gone, or the settings changed since: the report alone still stands
+        return Investigation(report, incident, coverage, gathered, assessment, ())
 
     def _propose(
         self, incident: Incident, service: Service, assessment: Assessment

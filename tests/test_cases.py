@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from advisor.replaying import replaying
+from advisor.replaying import open_replay, replaying
 
 CASES = sorted((Path(__file__).parent.parent / "playbooks").glob("*/cases/*/*.bundle.zip"))
 BUNDLE_BYTES_MAX = 1_000_000
@@ -42,3 +42,14 @@ def test_the_replayed_diagnosis_is_the_truth(case: tuple[Path, dict[str, Any]]) 
         assert any(r["action"] == "raise_heap" for r in report["rejected_remedies"])
     else:
         assert not any(p["action"]["type"] == "set_value" and p["fixes_cause"] for p in report["proposals"])
+
+
+def test_the_incident_is_shown_again_from_its_recording(tmp_path: Path) -> None:
+    replay = open_replay(next(p for p in CASES if p.parent.name == "session_timeout"), tmp_path)
+    first = replay.investigate(keep=True)
+    again = replay.workflow.recorded(first.report["incident"]["id"])
+    assert again is not None
+    assert again.gathered == first.gathered
+    assert again.assessment == first.assessment
+    replay.workflow._tape_path(first.report["incident"]["id"]).unlink()
+    assert replay.workflow.recorded(first.report["incident"]["id"]) is None
