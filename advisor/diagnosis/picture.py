@@ -131,6 +131,9 @@ def _load_growth(picture: Picture) -> float | None:
     requests, trouble = picture.signals.get("requests"), picture.trouble_at
     if requests is None or trouble is None:
         return None
+    sudden = _sudden_growth(picture, requests.values, trouble)
+    if sudden is not None:
+        return sudden
     if picture.onset is not None and not picture.onset.censored:
         return growth_of(picture, requests.values)
     known = requests.values[picture.signals.times <= trouble]
@@ -140,6 +143,22 @@ def _load_growth(picture: Picture) -> float | None:
     early, late = known[known.size // 20 : known.size // 4], known[-(known.size // 4) :]
     base = float(np.median(early))
     return float(np.median(late)) / base if base > 0 else None
+
+
+def _sudden_growth(picture: Picture, requests: Array, trouble: float) -> float | None:
+    """Return by how much requests jumped in the last moments before the trouble, if the resource jumped with them."""
+    chosen = picture.signals.times <= trouble
+    r, f = requests[chosen], picture.floor[chosen]
+    both = np.isfinite(r) & np.isfinite(f)
+    r, f = r[both], f[both]
+    last = max(4, r.size // 50)
+    if r.size < 8 * last:
+        return None
+    base, use = float(np.median(r[: -3 * last])), float(np.median(f[: -3 * last]))
+    if base <= 0 or use <= 0:
+        return None
+    jump, filled = float(np.median(r[-last:])) / base, float(np.max(f[-last:])) / use
+    return jump if jump >= 2.0 and filled >= 1.5 else None
 
 
 def effective_at(signals: Signals, committed: float) -> float:
