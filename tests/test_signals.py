@@ -380,3 +380,12 @@ def test_smoothing_skips_gaps() -> None:
     np.testing.assert_array_equal(smooth(np.array([1.0, np.nan, 3.0]), 2), [1.0, 1.0, 3.0])
     assert smooth(np.array([]), 5).size == 0
     assert np.isnan(smooth(np.full(4, np.nan), 3)).all()
+
+
+def test_a_container_limit_of_zero_is_no_limit() -> None:
+    times = tuple(float(t) for t in range(0, 600, 15))
+    limit = Series(name="container_spec_memory_limit_bytes", times=times, values=(0.0,) * len(times))
+    used = Series(name="container_memory_working_set_bytes", times=times, values=(5e8,) * len(times))
+    signals = build_signals([limit, used], 15.0)
+    assert signals.get("memory_limit") is None
+    assert signals.get("rss") is not None
