@@ -300,6 +300,9 @@ def compare(old: str | None, new: str | None, key: str = "") -> Comparison:
     """
     before, after = parse_pair(old, new, key)
     if before is None and after is None:
+        part = _differing_part(old, new)
+        if part is not None:
+            return compare(part[1], part[2], f"{key}.{part[0]}")
         factor = _same_unit_ratio(old.strip(), new.strip(), key) if old is not None and new is not None else None
         return Comparison(None, None, factor, "")
     if before is None or after is None:
@@ -307,6 +310,25 @@ def compare(old: str | None, new: str | None, key: str = "") -> Comparison:
         return Comparison(before, after, None, known.dimension if known else "")
     unit = before.dimension if before.dimension == after.dimension else ""
     return Comparison(before, after, quantity_ratio(before, after), unit)
+
+
+def _differing_part(old: str | None, new: str | None) -> tuple[str, str, str] | None:
+    """Return the one part that differs between two values such as ``maximumSize=400,expireAfterWrite=10m``; None else."""
+    if (
+        old is None
+        or new is None
+        or "=" not in old
+        or "=" not in new
+        or max(len(old), len(new)) > _SHOWN_CHARACTERS_MAX * 4
+    ):
+        return None
+    before, after = (dict(p.strip().partition("=")[::2] for p in text.split(",")) for text in (old, new))
+    if before.keys() != after.keys():
+        return None
+    differing = [name for name in before if before[name] != after[name]]
+    if len(differing) != 1 or not differing[0] or "=" in before[differing[0]] + after[differing[0]]:
+        return None
+    return differing[0], before[differing[0]], after[differing[0]]
 
 
 def ratio(old: str | None, new: str | None, key: str = "") -> float | None:

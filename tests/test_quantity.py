@@ -195,3 +195,17 @@ def test_no_text_raises(old: str, key: str, new: str) -> None:
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.sampled_from(["s", "ms", "h", "Mi", "GiB", "%", ""]))
 def test_the_ratio_of_one_unit_is_the_ratio_of_its_numbers(a: int, b: int, unit: str) -> None:
     assert ratio(f"{a}{unit}", f"{b}{unit}", "items") == pytest.approx(b / a)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "ratio"),
+    [
+        ("maximumSize=400,expireAfterWrite=10m", "maximumSize=40000,expireAfterWrite=10m", 100.0),
+        ("maximumSize=400,expireAfterWrite=10m,recordStats", "maximumSize=400,expireAfterWrite=20m,recordStats", 2.0),
+        ("maximumSize=400,expireAfterWrite=10m", "maximumSize=800,expireAfterWrite=20m", None),  # two at once
+        ("a=b=c", "a=b=d", None),
+        ("maximumSize=400", "maximumSize=400,softValues", None),
+    ],
+)
+def test_the_one_part_that_differs_in_a_packed_value_is_compared(old: str, new: str, ratio: float | None) -> None:
+    assert compare(old, new, "spring.cache.caffeine.spec").ratio == ratio

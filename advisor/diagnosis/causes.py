@@ -27,7 +27,7 @@ def find_candidates(
     load = judge_load(service, picture)
     capacity = judge_capacity(service, picture)
     dependency = judge_dependency(service, picture, depends_on)
-    candidates = [*changed, load, capacity, dependency, judge_unknown(service)]
+    candidates = [*changed, load, capacity, dependency, judge_unknown(service, picture)]
     _explain_away(picture, candidates)
     return sorted(candidates, key=lambda c: (-c.score, c.cause.commit or "~", c.cause.path or "", c.cause.key or ""))
 

@@ -21,7 +21,16 @@ from advisor.diagnosis.candidate import (
     together,
     window_seconds,
 )
-from advisor.diagnosis.knobs import Effect, Knob, match_knob, metric_fits, shared_words, speaks_of_another
+from advisor.diagnosis.circumstances import NEXT_LOOK
+from advisor.diagnosis.knobs import (
+    Effect,
+    Knob,
+    match_knob,
+    metric_fits,
+    shared_words,
+    speaks_of_another,
+    words,
+)
 from advisor.diagnosis.picture import WORDS, Picture, effective_at, growth_of
 from advisor.evidence import OUTSIDE_SCOPE, ChangeAnswer, CommitChange, Gathered, LogException
 from advisor.evidence.config_diff import KeyChange
@@ -238,9 +247,7 @@ def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
     if committed < float(picture.signals.times[0]):
         return
     if c.effective_at is not None and committed < c.effective_at < trouble:
-        late = (c.effective_at - committed) / max(
-            600.0 if window_seconds(picture) > 3600 else 0.0, 0.02 * window_seconds(picture)
-        )
+        late = (c.effective_at - committed) / max(60.0, 0.02 * window_seconds(picture))
         c.add(
             "rollout delay",
             -min(1.5, 0.5 * math.log1p(late)),
@@ -375,7 +382,7 @@ def _middle(c: Candidate, picture: Picture) -> None:
         if options:
             both = [s for s in options if any(s is o for o in shared)]
             options = both or options
-        elif c.knob is None or c.knob.moves.get(picture.resource, 0.0) >= 0.25:
+        elif c.knob is None or (c.knob.via and c.knob.moves.get(picture.resource, 0.0) >= 0.25):
             options = shared
     if not options:
         return
@@ -399,12 +406,9 @@ def _middle(c: Candidate, picture: Picture) -> None:
 
 
 def _is_limit(name: str) -> bool:
-    last = name.split("{")[0].lower()
-    return (
-        last.endswith(("_max", "_limit", "_capacity", "_config_max_threads", "_min", "_maximum", "_core_threads"))
-        or "config_max" in last
-        or "pool_max" in last
-    )
+    """Return whether a metric is a ceiling, or a mark of the highest so far: it does not follow what is held."""
+    parts = words(name.split("{")[0])
+    return bool({"max", "min", "maximum", "limit"} & set(parts)) or parts[-1:] == ("capacity",) or "core" in parts
 
 
 def _moved(c: Candidate, picture: Picture) -> None:
@@ -473,7 +477,7 @@ def _size(c: Candidate, picture: Picture) -> None:
         # Twice the lifetime holds twice as much and then levels off: it cannot fill the heap five times over.
         c.add(
             "size",
-            -min(3.0, 2.0 * math.log(picture.growth / change.ratio)) - (0.6 if doublings < 0.3 else 0.0),
+            -min(3.5, 3.0 * math.log(picture.growth / change.ratio)) - (0.6 if doublings < 0.3 else 0.0),
             f"a step of ×{format_number(change.ratio)} cannot make {WORDS[picture.resource]} grow ×{format_number(picture.growth)}",
         )
     elif doublings < 0.3:
@@ -541,7 +545,7 @@ def _next_check(c: Candidate, picture: Picture) -> str:
     if c.middle is not None and c.middle.names:
         return f"plot {c.middle.names[0]} against the {WORDS[picture.resource]} from an hour before {_clock(c.effective_at)}"
     if c.kind is CauseKind.DEPLOY:
-        return "compare two heap histograms an hour apart (jcmd PID GC.class_histogram) for the class that grows"
+        return NEXT_LOOK[picture.resource]
     return f"read what uses {c.cause.key} and export how much it holds as a gauge" if c.cause.key else ""
 
 

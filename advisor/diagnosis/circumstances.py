@@ -12,6 +12,16 @@ from advisor.diagnosis.picture import WORDS, Picture
 from advisor.evidence.change_points import agreement
 from advisor.values import CauseKind, format_number
 
+SLOW_SECONDS = 0.005  # a call shorter than this keeps no work waiting, whatever it was before
+# What to look at inside the process where nothing outside tells; source: jcmd of JDK 17.
+NEXT_LOOK = {
+    "heap": "take a heap histogram (jcmd PID GC.class_histogram) twice, an hour apart, and compare",
+    "metaspace": "compare jcmd PID VM.classloader_stats twice, an hour apart: which class loaders stay",
+    "threads": "read jcmd PID Thread.print: which pool do the threads belong to",
+    "direct": "read jcmd PID VM.native_memory summary (with -XX:NativeMemoryTracking=summary), and who allocates direct buffers",
+    "rss": "read jcmd PID VM.native_memory summary (with -XX:NativeMemoryTracking=summary): which part of the process grows",
+}
+
 
 def judge_load(service: str, picture: Picture) -> Candidate:
     """Return the case for more traffic."""
@@ -136,6 +146,8 @@ def judge_dependency(service: str, picture: Picture, depends_on: tuple[str, ...]
         c.add("dependency latency", -0.8, "outbound latency is not measured on both sides of the onset")
         return c
     growth = float(np.median(after)) / float(np.median(before))
+    if float(np.median(after)) < SLOW_SECONDS and "latency" in signal.role:
+        growth = min(growth, 1.0)  # ten times nothing is still nothing to wait for
     c.middle, c.middle_growth = signal, growth
     if growth >= 1.5:
         c.add(
@@ -150,9 +162,9 @@ def judge_dependency(service: str, picture: Picture, depends_on: tuple[str, ...]
     return c
 
 
-def judge_unknown(service: str) -> Candidate:
+def judge_unknown(service: str, picture: Picture) -> Candidate:
     """Return the case for what nobody measured: the measure for all others."""
     c = Candidate(CauseKind.UNKNOWN, Cause(service=service), "something that the evidence does not show")
     c.add("prior", PRIOR[CauseKind.UNKNOWN], "there is always something that nobody measured")
-    c.next_check = "take a heap histogram (jcmd PID GC.class_histogram) twice, an hour apart, and compare"
+    c.next_check = NEXT_LOOK[picture.resource]
     return c

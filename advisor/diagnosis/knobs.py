@@ -22,7 +22,7 @@ _COMMON = frozenset(
     "spring server service app application config configuration properties data value name max min maximum minimum size "
     "limit enabled default spec template metadata containers container env java opts tool options xx com org example io "
     "seconds second ms millis minutes bytes total count current active sum bucket jvm http api shop the of per in for yaml "
-    "yml json prod production main deployment setting settings memory request cpu tomcat servlet catalina manager hikari hikaricp spring open held live store task executor byte entry item element depth length capacity object process system time usage used connection number interval timeout ttl mode type level pool".split()
+    "yml json prod production main deployment setting settings memory request cpu tomcat servlet catalina manager hikari hikaricp spring open held live store task executor byte entry item element depth length capacity object caffeine guava ehcache spec lru process system time usage used connection number interval timeout ttl mode type level pool".split()
 )
 
 

@@ -346,9 +346,7 @@ def plan_verification(
                     threshold=float(f"{max(1.5 * before, before + 5):.4g}"),
                 )
             )
-    start = signals.get("start_time") or next(
-        (s for k, s in signals.gauges.items() if k.startswith("process_start_time_seconds")), None
-    )
+    start = signals.get("start_time")
     if start is not None:
         checks.append(
             Check(

@@ -266,6 +266,21 @@ _RULES: tuple[Rule, ...] = (
 )
 
 
+# What a process exports about the machine and about itself: never what a configuration key holds.
+_OF_THE_MACHINE = (
+    "disk_",
+    "system_",
+    "process_",
+    "logback_",
+    "application_",
+    "scrape_",
+    "jvm_info",
+    "node_",
+    "go_",
+    "up{",
+)
+
+
 def is_counter(name: str) -> bool:
     """Return whether a metric name is a counter's by the naming rules of the exposition formats."""
     return name.endswith(_COUNTER_SUFFIXES) and not name.endswith("_created_sessions")
@@ -413,6 +428,8 @@ def _memory_roles(
                 # "no limit" is written as a huge number, and by cAdvisor as zero
                 values = np.where((values > 2**62) | (values <= 0), np.nan, values)
             _put(signals, role, group, values)
+    if by_role["start_time"]:
+        _put(signals, "start_time", by_role["start_time"], _largest([on_grid[id(s)] for s in by_role["start_time"]]))
     if "rss" not in signals.roles and "process_rss" in signals.roles:
         signals.roles["rss"] = signals.roles["process_rss"]
 
@@ -535,7 +552,8 @@ def _by_name(signals: Signals, series: list[Series], on_grid: dict[int, Array]) 
         kinds = [
             f"{k}={v}"
             for k, v in s.labels
-            if k
+            if "/" not in v  # a path is where something is, not what it is
+            and k
             not in (
                 *_REPLICA_LABELS,
                 "job",
@@ -553,7 +571,7 @@ def _by_name(signals: Signals, series: list[Series], on_grid: dict[int, Array]) 
         groups[s.name + ("{" + ",".join(kinds) + "}" if kinds else "")].append(s)
     for key, group in groups.items():
         name = group[0].name
-        if name.endswith("_bucket"):
+        if name.endswith("_bucket") or name.startswith(_OF_THE_MACHINE):
             continue
         arrays = [on_grid[id(s)] for s in group]
         if is_counter(name):
