@@ -167,6 +167,7 @@ PATCH = (
     b'diff --git "a/\\303\\244" "b/\\303\\244"\nnew file mode 100644\n'
 )
 KNOBS = (ROOT / "playbooks" / "knobs.yaml").read_bytes()
+ODD_TAGS = (b"a: !!bool x", b"a: !!timestamp x", b"a: !!int ''", b"a: &a [*a]", b"a: &a {<<: *a}")
 YAML_BULKS = (
     b"[",
     b"- ",
@@ -196,7 +197,7 @@ NAMES = {
 }
 # What stands before ``...`` comes once.
 MORE_BULKS = {
-    "main.tf": (b"a = [.../*", b'a "x" {...b "y" {', b"a = <<E\n...b\n", b"a = f(...,"),
+    "main.tf": (b"a = [.../* ", b'a "x" {...b "y" {', b"a = <<E\n...b\n", b"a = f(...,"),
     "application.yaml": (b"a: &a {k: 1}\nb:...\n  <<: *a", b"<<: ...["),
     "values.json": (b'{"a":...[', b'"..."\\u'),
     "pyproject.toml": (b"a = ...[", b"[[a]]\n", b"a.b."),
@@ -205,10 +206,10 @@ MORE_BULKS = {
 CONFIG_BULKS = (b"[", b"a: 1\n", b"{a: ", b'"', b"\\", b"a=1\n", b"&a [*a,", b"\xff")
 
 PARSERS = (
-    Parser("settings", _text(lambda t: parse_settings(t, Path())), (SettingsInvalid,), (EXAMPLE_SETTINGS.encode(),), YAML_BULKS),
+    Parser("settings", _text(lambda t: parse_settings(t, Path())), (SettingsInvalid,), (EXAMPLE_SETTINGS.encode(), *ODD_TAGS), YAML_BULKS),
     Parser("playbook", _text(lambda t: parse_playbook(t, "x")), (PlaybookInvalid,),
-           ((ROOT / "playbooks/jvm_heap/playbook.yaml").read_bytes(),), YAML_BULKS),
-    Parser("knobs", _text(parse_knobs), (PlaybookInvalid,), (KNOBS[:3000].rsplit(b"\n- ", 1)[0],), YAML_BULKS),
+           ((ROOT / "playbooks/jvm_heap/playbook.yaml").read_bytes(), *ODD_TAGS), YAML_BULKS),
+    Parser("knobs", _text(parse_knobs), (PlaybookInvalid,), (KNOBS[:3000].rsplit(b"\n- ", 1)[0], *ODD_TAGS), YAML_BULKS),
     Parser("bundle", lambda d: Bundle.from_bytes(d, "x.zip"), (SettingsInvalid,), (_bundle_bytes(),), (b"PK\x01\x02", b"PK\x05\x06" + b"\xff" * 18)),
     Parser("tape", lambda d: Tape.from_lines(d, "x"), (SettingsInvalid,),
            (b'{"source":"logs","request":{"a":1},"answer":{"b":[1.5,null]}}\n', b'{"source":"m","request":{"a":NaN},"error":"x"}\n'),
