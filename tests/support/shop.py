@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,8 +33,6 @@ MIB = 1024 * 1024
 STEP = 10  # seconds between samples
 CHANGED = timedelta(minutes=30)  # before the end
 NOTICED = timedelta(minutes=8)
-# What a process leaves behind if it does not clean up after itself.
-STRAY = ("tmp*", "advisor-*")
 
 
 def incident_series(end: datetime, job: str = "checkout") -> list[Series]:
@@ -148,7 +147,7 @@ def start(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str
     """Start the command in a folder, as a script would: no terminal, nobody named."""
     temporary = folder / "tmp"
     if not temporary.is_dir():
-        temporary = Path(os.environ.get("TMPDIR", "/tmp"))
+        temporary = Path(tempfile.gettempdir())
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADVISOR_", "GIT_"))}
     standard: dict[str, Any] = {
         "cwd": folder,
