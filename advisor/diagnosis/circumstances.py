@@ -99,14 +99,16 @@ def _always_the_same(picture: Picture) -> bool:
     """Return whether each of three and more lives ended at the limit while traffic was level and a counted thing rose along."""
     if len(picture.crashes) < 3 or (picture.load_growth is not None and picture.load_growth >= LOAD_FLAT):
         return False
-    times = picture.signals.times
     counted = [
         s
         for key, s in picture.signals.gauges.items()
         if s.present and any(w in key.lower() for w in ("session", "cache", "queue", "entries", "pending", "items"))
     ]
-    until = times <= picture.crashes[-1]
-    return any(agreement(picture.floor[until], s.values[until]) > 0.6 for s in counted)
+    # Every life begins empty, so everything rises at first: only what still rises later in a life holds what fills it.
+    late = [slice(life.first + life.size * 2 // 5, life.last + 1) for life in picture.signals.lives if life.size >= 20]
+    return any(
+        np.median([agreement(picture.floor[part], s.values[part]) for part in late]) > 0.6 for s in counted if late
+    )
 
 
 def judge_dependency(service: str, picture: Picture, depends_on: tuple[str, ...]) -> Candidate:
