@@ -424,7 +424,9 @@ def _find_onset(picture: Picture) -> None:
             at, kind = jump[0], "level"
         early = f[t < at]
         early = early[np.isfinite(early)][early[np.isfinite(early)].size // 4 :]
-        picture.baseline = float(np.median(early)) if early.size else None
+        # A life is emptiest at its beginning: what the lives before it settled at says better what is usual.
+        usual = [*before, *([float(np.median(early))] if early.size else [])]
+        picture.baseline = max(usual) if usual else None
         latest = _exceeds(t, f, at, picture.baseline, top)
         after = trend(t[t >= at], f[t >= at])
         picture.slope_per_second = max(0.0, after.slope) if after else picture.slope_per_second

@@ -369,7 +369,8 @@ def _recovered_below(picture: Picture, ceiling: float | None) -> float | None:
         return round(0.9 * float(known.max()))
     options = []
     if picture.baseline:
-        options.append(1.5 * picture.baseline)
+        # A small baseline swings by more than half of itself without anything being wrong.
+        options.append(max(1.5 * picture.baseline, picture.baseline + 0.2 * (ceiling or 0.0)))
     if ceiling:
         options.append(0.75 * ceiling)
     return round(min(options)) if options else None
