@@ -18,7 +18,6 @@ from advisor.redaction import redact
 from advisor.values import Risk, digest, load_yaml
 
 SETTINGS_BYTES_MAX = 1024 * 1024
-DEFAULT_PATH = Path("advisor.yaml")
 _SECRET_HEADER = re.compile(r"authori[sz]ation|cookie|token|secret|api-?key|password", re.I)
 _SECRET_IN_URL = re.compile(r"://[^/@\s]+:[^/@\s]+@")
 

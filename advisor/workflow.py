@@ -916,7 +916,7 @@ def _write_whole(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         os.replace(temporary, path)
-    except BaseException as error:
+    except BaseException as error:  # whatever stops us, Ctrl-C too, must not leave half a file behind
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

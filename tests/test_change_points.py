@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.evidence.change_points import agreement, bend, collection_period, floor_of, level_before, trend
+from advisor.evidence.change_points import agreement, bend, collection_period, floor_of, trend
 from advisor.evidence.signals import Array, Life
 
 MIB = 1024.0 * 1024
@@ -221,14 +221,6 @@ def test_a_bend_does_not_depend_on_units_or_the_clock(scale: float, shift: float
 
 
 # --- levels and agreement ----------------------------------------------------------------------------------------------
-
-
-def test_a_level_is_the_median_of_the_stretch_before() -> None:
-    times = np.arange(20.0)
-    values = np.where(times < 10, 4.0, 100.0)
-    assert level_before(times, values, 10, 5) == 4.0
-    assert level_before(times, values, 2, 5) is None
-    assert level_before(times, np.full(20, np.nan), 10, 5) is None
 
 
 def test_agreement_is_of_ranks() -> None:

@@ -175,13 +175,6 @@ def _residual(design: Array, v: Array) -> tuple[Array, float]:
     return np.asarray(coefficients, dtype=np.float64), float(error @ error)
 
 
-def level_before(times: Array, values: Array, at: float, span_seconds: float) -> float | None:
-    """Return the median over the stretch that ends at an instant, or None without three samples."""
-    chosen = values[(times >= at - span_seconds) & (times < at)]
-    chosen = chosen[np.isfinite(chosen)]
-    return float(np.median(chosen)) if chosen.size >= 3 else None
-
-
 def agreement(a: Array, b: Array) -> float:
     """Return how far two signals rise and fall together, from -1 to 1 (rank correlation); 0 with too little data."""
     both = np.flatnonzero(np.isfinite(a) & np.isfinite(b))

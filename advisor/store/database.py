@@ -109,7 +109,7 @@ def open_database(url: str, busy_seconds: float) -> Database:
     database = Database(engine, shown, path)
     try:
         _bring_up_to_date(database)
-    except BaseException:
+    except BaseException:  # raised again: only the connections are given back, whatever it was
         database.close()
         raise
     return database

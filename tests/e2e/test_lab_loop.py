@@ -15,16 +15,10 @@ NEEDED = ("java", "javac", "git", "prometheus", "prlimit")
 
 
 @pytest.mark.real
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(900)
 def test_the_guilty_commit_is_found_reverted_verified_and_taken_back(tmp_path: Path) -> None:
     if os.environ.get("ADVISOR_REQUIRE_REAL") != "1":
         pytest.skip("the laboratory takes minutes; run `make lab`, or set ADVISOR_REQUIRE_REAL=1")
     missing = [name for name in NEEDED if shutil.which(name) is None]
     assert not missing, f"needed for the laboratory: {', '.join(missing)}"
-    # Seconds stand for hours here, and a neighbour on the machine can take them from the JVM: once is chance, twice a fault.
-    outcomes = []
-    for attempt in ("first", "second"):
-        outcomes.append(loop.main(["session_timeout", "heap_lowered", "--workdir", str(tmp_path / attempt)]))
-        if outcomes[-1] == 0:
-            break
-    assert outcomes[-1] == 0, f"the loop failed {len(outcomes)} times in a row"
+    assert loop.main(["session_timeout", "heap_lowered", "--workdir", str(tmp_path / "run")]) == 0
