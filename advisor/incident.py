@@ -25,6 +25,13 @@ class Symptom(StrEnum):
     DIRECT_MEMORY = "direct_memory_oom"
     CONTAINER_KILL = "container_oom_kill"
     HEAP_PRESSURE = "heap_pressure"
+    POOL_EXHAUSTED = "pool_exhausted"
+    THREADS_EXHAUSTED = "threads_exhausted"
+    QUEUE_GROWTH = "queue_growth"
+    CPU_SATURATION = "cpu_saturation"
+    RESTARTS = "restarts"
+    DISK_FULL = "disk_full"
+    THROUGHPUT_DROP = "throughput_drop"
     LATENCY = "latency"
     ERRORS = "errors"
 
@@ -52,9 +59,61 @@ _SYMPTOM_WORDS: tuple[tuple[Symptom, re.Pattern[str]], ...] = (
             re.I,
         ),
     ),
+    (
+        Symptom.POOL_EXHAUSTED,
+        re.compile(
+            r"pool[ _-]?(?:is )?(?:exhaust|full|empty|saturat|starv)|connection[ _]?pool|pool_exhausted|connections? (?:is|are) not available"
+            r"|(?:pending|waiting for|no (?:free|idle|available)|run out of|ran out of|too many) (?:db |database )?connections?|hikari",
+            re.I,
+        ),
+    ),
+    (
+        Symptom.THREADS_EXHAUSTED,
+        re.compile(
+            r"(?:thread|worker|executor)s?[ _-]?(?:pool)?[ _-]?(?:is |are |all )*(?:exhaust|busy|full|saturat|starv)|threads_exhausted|thread[ _-]?pool"
+            r"|(?:all|no (?:free|idle|available)|run out of|ran out of) (?:the )?(?:worker|request|http|tomcat)?[ _]?(?:threads|workers)|rejectedexecution",
+            re.I,
+        ),
+    ),
+    (Symptom.QUEUE_GROWTH, re.compile(r"queue|backlog|\blag(?:s|ging)?\b|consumer.?lag", re.I)),
+    (Symptom.CPU_SATURATION, re.compile(r"\bcpu\b|throttl", re.I)),
+    (
+        Symptom.RESTARTS,
+        re.compile(r"restart|crash.?loop|keeps? (?:crashing|dying)|liveness|readiness|not ready|flapping", re.I),
+    ),
+    (Symptom.DISK_FULL, re.compile(r"\bdisk|no space left|file ?system|volume (?:is )?full", re.I)),
+    (
+        Symptom.THROUGHPUT_DROP,
+        re.compile(
+            r"throughput|(?:requests?|traffic|orders|messages|rps|qps)[a-z ]{0,20}\b(?:drop|fell|fall|down|gone|vanish|stopp?)|(?:drop|fall) (?:in|of) (?:requests?|traffic|orders)",
+            re.I,
+        ),
+    ),
     (Symptom.HEAP_PRESSURE, re.compile(r"heap|memory|\bgc\b|garbage", re.I)),
-    (Symptom.LATENCY, re.compile(r"latency|slow|timeout|p9\d", re.I)),
-    (Symptom.ERRORS, re.compile(r"\berrors?\b|5xx|\b50[0-4]\b|failing|unavailable", re.I)),
+    (
+        Symptom.LATENCY,
+        re.compile(r"latenc|slow|time[sd]?.?out|p9\d|p50|response.?time|duration|takes? (?:too )?long", re.I),
+    ),
+    (
+        Symptom.ERRORS,
+        re.compile(
+            r"\berrors?\b|error.?rate|5xx|\b5\d\d\b|fail|unavailable|exception|refused|outage|\bdown\b|\bfaults?\b|availability",
+            re.I,
+        ),
+    ),
+)
+# What a service shows its callers: said in passing where something more telling is said too.
+_VAGUE = (Symptom.HEAP_PRESSURE, Symptom.LATENCY, Symptom.ERRORS)
+MEMORY_SYMPTOMS = frozenset(
+    {
+        Symptom.HEAP_SPACE,
+        Symptom.GC_OVERHEAD,
+        Symptom.METASPACE,
+        Symptom.NATIVE_THREAD,
+        Symptom.DIRECT_MEMORY,
+        Symptom.CONTAINER_KILL,
+        Symptom.HEAP_PRESSURE,
+    }
 )
 
 
@@ -79,7 +138,7 @@ class Incident(Record):
 def read_symptoms(text: str) -> tuple[Symptom, ...]:
     """Return the symptoms that a text names, the most specific first; vague words count only where nothing better is said."""
     found = [symptom for symptom, pattern in _SYMPTOM_WORDS if pattern.search(text[:20_000])]
-    specific = [s for s in found if s not in (Symptom.HEAP_PRESSURE, Symptom.LATENCY, Symptom.ERRORS)]
+    specific = [s for s in found if s not in _VAGUE]
     if len(specific) > 1 and Symptom.HEAP_SPACE in specific and not re.search(r"java heap space", text, re.I):
         specific.remove(Symptom.HEAP_SPACE)  # "OutOfMemoryError: Metaspace" is not also a heap space error
     return tuple(specific or found)
