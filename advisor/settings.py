@@ -156,6 +156,8 @@ class Limits(_Section):
     series_max: int = Field(default=2000, ge=1, le=100_000)
     points_max: int = Field(default=1500, ge=50, le=11_000)
     commits_max: int = Field(default=2000, ge=1, le=100_000)
+    neighbours_max: int = Field(default=24, ge=0, le=500)
+    neighbour_series_max: int = Field(default=400, ge=1, le=100_000)
 
 
 class Settings(_Section):

@@ -335,21 +335,27 @@ class Workflow:
         if self.settings.prometheus is not None:
             metrics = bundles.RecordedMetrics(self.tape, None if self.replay else RedactedMetrics(self.prometheus()))
         if service.configuration is not None:
-            changes = bundles.RecordedChanges(
-                self.tape, None if self.replay else RedactedChanges(self.repository(repository))
-            )
-        if service.logs:
+            changes, _branch = self._changes_of(repository)
+        if any(one.logs for one in self.settings.services.values()):
             from advisor.adapters.log_files import LogFiles
 
             logs = bundles.RecordedLogs(self.tape, None if self.replay else LogFiles(self.settings.base, redact=redact))
         return Sources(
             metrics=metrics,
             changes=changes,
-            logs=logs,
+            logs=logs if service.logs else None,
             metrics_name=self.settings.prometheus.url if self.settings.prometheus else "",
             changes_name=repository,
             logs_name=", ".join(pattern for entry in service.logs for pattern in entry.files),
+            changes_of=self._changes_of,
+            neighbour_logs=logs,
+            services=self.settings.services,
         )
+
+    def _changes_of(self, repository: str) -> tuple[bundles.RecordedChanges, str]:
+        """Return a configured repository's history with its branch, recording onto the tape, or playing from it."""
+        inner = None if self.replay else RedactedChanges(self.repository(repository))
+        return bundles.RecordedChanges(self.tape, inner), self.settings.repositories[repository].branch
 
     # --- investigate ---------------------------------------------------------------------------------------------------
 

@@ -331,8 +331,39 @@ class Evidence(Record):
     subject: str = ""
 
 
+class Relation(StrEnum):
+    """How a service beside the one asked about is connected with it."""
+
+    CALLED = "called"  # by the service asked about, directly or through others
+    CALLING = "calling"  # it calls the service asked about
+    OTHER = "other"  # configured, not connected as far as the settings say
+
+
+class Neighbour(Record):
+    """What was read of a service beside the one asked about, on the same grid and window.
+
+    Attributes:
+        changes: Commits whose ``files`` are this service's, by its own paths; None where it has no configuration.
+        problems: What could not be read, one line each.
+    """
+
+    service: str
+    relation: Relation
+    metrics: tuple[Series, ...] = ()
+    metric_query: str = ""
+    repository: str = ""
+    changes: ChangeAnswer | None = None
+    logs: LogAnswer | None = None
+    problems: tuple[str, ...] = ()
+
+
 class Gathered(Record):
-    """Everything that was read for an incident, unjudged: the only thing that the engine reasons on."""
+    """Everything that was read for an incident, unjudged: the only thing that the engine reasons on.
+
+    Attributes:
+        neighbours: The other configured services, those that are called first.
+        declared_calls: Pairs (caller, callee) from ``depends_on``.
+    """
 
     metrics: tuple[Series, ...] = ()
     metric_query: str = ""
@@ -344,3 +375,5 @@ class Gathered(Record):
     changes: ChangeAnswer | None = None
     logs: LogAnswer | None = None
     log_source: str = ""
+    neighbours: tuple[Neighbour, ...] = ()
+    declared_calls: tuple[tuple[str, str], ...] = ()

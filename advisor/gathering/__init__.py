@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from advisor.errors import AdvisorError, SourceError, one_line
 from advisor.evidence import (
@@ -22,38 +22,29 @@ from advisor.evidence import (
     LogAnswer,
     LogRequest,
     LogSource,
-    MetricAnswer,
-    MetricRequest,
     MetricSource,
-    Series,
+    Neighbour,
     SettledCoverage,
     SourceStatus,
     settle,
 )
+from advisor.gathering.metrics import MetricWindow, matcher_of, read_metrics
+from advisor.gathering.neighbours import choose_neighbours, declared_calls, read_neighbours
 from advisor.incident import Incident
 from advisor.settings import Limits, Service
-
-COARSE_SECONDS = 300.0  # as far as Prometheus looks back for a sample: a shorter step would find nothing more
-COARSE_POINTS_MAX = 2000
-FINE_SECONDS = 15.0
-# What a cluster knows about a service's containers, under the names of cAdvisor and kube-state-metrics.
-_CONTAINER_METRICS = (
-    "container_memory_working_set_bytes|container_memory_rss|container_spec_memory_limit_bytes|container_oom_events_total"
-    "|kube_pod_container_status_restarts_total|kube_pod_container_status_last_terminated_reason"
-    "|kube_pod_container_status_terminated_reason|kube_pod_container_resource_limits"
-)
-# Where a service has more series than may be read: those that memory and traffic are told by.
-_TELLING_METRICS = (
-    "up|jvm_.*|process_.*|base_.*|java_lang_.*|java_nio_.*|catalina_.*|tomcat_.*|container_.*|kube_pod_.*|hikaricp_.*|executor_.*"
-    "|http_server_.*|http_client_.*|http_requests.*|.*session.*|.*cache.*|.*queue.*|.*pending.*|.*entries.*|.*heap.*|.*thread.*|.*pool.*|.*buffer.*"
-)
 
 Progress = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where evidence comes from; None where nothing is configured."""
+    """Where evidence comes from; None where nothing is configured.
+
+    Attributes:
+        changes_of: The history of any configured repository, by name, with its branch; for the neighbours.
+        neighbour_logs: Reads the log files of the other services.
+        services: Every configured service: the one asked about and those beside it.
+    """
 
     metrics: MetricSource | None
     changes: ChangeSource | None
@@ -61,15 +52,9 @@ class Sources:
     metrics_name: str = ""
     changes_name: str = ""
     logs_name: str = ""
-
-
-@dataclass(frozen=True)
-class _MetricWindow:
-    start: datetime
-    end: datetime
-    step: float
-    series: tuple[Series, ...]
-    warnings: tuple[str, ...]
+    changes_of: Callable[[str], tuple[ChangeSource, str]] | None = None
+    neighbour_logs: LogSource | None = None
+    services: Mapping[str, Service] = field(default_factory=dict)
 
 
 def gather(
@@ -96,21 +81,40 @@ def gather(
     until = incident.until
     anchor = min(until, incident.noticed_at) if incident.noticed_at else until
     begin = anchor - timedelta(hours=limits.lookback_hours)
+    since = anchor - timedelta(days=limits.changes_days)
     jobs: dict[str, Callable[[], object]] = {}
+    history_read = threading.Event()  # one reader at a time: the neighbours' history may lie in the same repository
+    own_window: queue.Queue[MetricWindow] = queue.Queue()  # the neighbours are read on the grid of the own metrics
     if sources.metrics is not None:
         metrics = sources.metrics
-        jobs["metrics"] = lambda: _read_metrics(metrics, service.selector, incident, begin, limits)
+
+        def own_metrics() -> MetricWindow:
+            window = MetricWindow(begin, until, 60.0, (), ())
+            try:
+                window = read_metrics(metrics, service.selector, incident, begin, limits)
+                return window
+            finally:
+                own_window.put(window)
+
+        jobs["metrics"] = own_metrics
     if sources.changes is not None and service.configuration is not None:
         changes, configuration = sources.changes, service.configuration
         request = ChangeRequest(
             repository=configuration.repository,
             branch=branch,
             paths=configuration.paths,
-            since=anchor - timedelta(days=limits.changes_days),
+            since=since,
             until=until,
             commits_max=limits.commits_max,
         )
-        jobs["changes"] = lambda: changes.changes(request)
+
+        def own_changes() -> ChangeAnswer:
+            try:
+                return changes.changes(request)
+            finally:
+                history_read.set()
+
+        jobs["changes"] = own_changes
     if sources.logs is not None and service.logs:
         logs = sources.logs
         files = tuple(pattern for entry in service.logs for pattern in entry.files)
@@ -119,6 +123,27 @@ def gather(
             service=incident.service, files=files, start=begin, end=until, bucket_seconds=max(1.0, span / 500)
         )
         jobs["logs"] = lambda: logs.read(log_request)
+    chosen = choose_neighbours(incident.service, sources.services, limits.neighbours_max)
+    if chosen and sources.metrics is not None and sources.changes_of is not None:
+        history_of = sources.changes_of
+        if "changes" not in jobs:
+            history_read.set()
+
+        def changes_of(repository: str) -> tuple[ChangeSource, str]:
+            history_read.wait(limits.deadline_seconds)
+            return history_of(repository)
+
+        jobs["neighbours"] = lambda: read_neighbours(
+            chosen,
+            sources.services,
+            own_window.get(timeout=limits.deadline_seconds),
+            since,
+            until,
+            limits,
+            sources.metrics,
+            changes_of,
+            sources.neighbour_logs,
+        )
     outcomes = _run_all(jobs, limits.deadline_seconds, tell)
     entries: list[Coverage] = []
     window = outcomes.get("metrics")
@@ -126,10 +151,14 @@ def gather(
     log_answer = outcomes.get("logs")
     for source in ("metrics", "changes", "logs"):
         entries.append(_coverage(source, source in jobs, outcomes.get(source), source in required, service, incident))
-    got = window if isinstance(window, _MetricWindow) else None
+    beside = outcomes.get("neighbours")
+    neighbours: tuple[Neighbour, ...] = beside if isinstance(beside, tuple) else ()
+    if "neighbours" in jobs:
+        entries.append(_neighbour_coverage(beside, neighbours))
+    got = window if isinstance(window, MetricWindow) else None
     gathered = Gathered(
         metrics=got.series if got else (),
-        metric_query="{" + service.selector.strip().rstrip(",").strip() + "}",
+        metric_query=matcher_of(service.selector),
         metric_source=sources.metrics_name,
         step_seconds=got.step if got else 0.0,
         start=got.start if got else begin,
@@ -138,8 +167,23 @@ def gather(
         changes=change_answer if isinstance(change_answer, ChangeAnswer) else None,
         logs=log_answer if isinstance(log_answer, LogAnswer) and (log_answer.lines or log_answer.series) else None,
         log_source=sources.logs_name,
+        neighbours=neighbours,
+        declared_calls=declared_calls(sources.services),
     )
     return settle(tuple(entries), required), gathered
+
+
+def _neighbour_coverage(outcome: object, neighbours: tuple[Neighbour, ...]) -> Coverage:
+    """Return how the services beside the one asked about ended; they are never required."""
+    if isinstance(outcome, Exception):
+        return Coverage(source="neighbours", status=SourceStatus.UNAVAILABLE, reason=str(outcome), required=False)
+    problems = [p for n in neighbours for p in n.problems]
+    if not any(n.metrics or (n.changes and n.changes.commits) for n in neighbours):
+        said = f": {problems[0]}" if problems else ""
+        nothing = f"no series and no commit of {', '.join(n.service for n in neighbours)}{said}"
+        return Coverage(source="neighbours", status=SourceStatus.EMPTY, reason=one_line(nothing, 300), required=False)
+    reason = one_line("; ".join(problems), 300) if problems else None
+    return Coverage(source="neighbours", status=SourceStatus.OK, reason=reason, required=False)
 
 
 def _run_all(jobs: dict[str, Callable[[], object]], deadline_seconds: float, tell: Progress) -> dict[str, object]:
@@ -200,14 +244,14 @@ def _coverage(
         return Coverage(source=source, status=SourceStatus.UNAVAILABLE, reason=hint, required=required)
     if isinstance(outcome, Exception):
         return Coverage(source=source, status=SourceStatus.UNAVAILABLE, reason=str(outcome), required=required)
-    if isinstance(outcome, _MetricWindow) and not outcome.series:
+    if isinstance(outcome, MetricWindow) and not outcome.series:
         return Coverage(
             source=source,
             status=SourceStatus.EMPTY,
             reason=f"no series matches {{{service.selector}}} in the window; check services.{incident.service}.selector",
             required=required,
         )
-    if isinstance(outcome, _MetricWindow) and not any(one.values for one in outcome.series):
+    if isinstance(outcome, MetricWindow) and not any(one.values for one in outcome.series):
         return Coverage(
             source=source,
             status=SourceStatus.EMPTY,
@@ -227,93 +271,6 @@ def _coverage(
             source=source, status=SourceStatus.EMPTY, reason=f"no line in the window{said}", required=required
         )
     reason = None
-    if isinstance(outcome, _MetricWindow) and outcome.warnings:
+    if isinstance(outcome, MetricWindow) and outcome.warnings:
         reason = one_line("; ".join(outcome.warnings), 300)
     return Coverage(source=source, status=SourceStatus.OK, reason=reason, required=required)
-
-
-def _read_metrics(
-    metrics: MetricSource, selector: str, incident: Incident, begin: datetime, limits: Limits
-) -> _MetricWindow:
-    """Read all of the service's series in the part of the look-back in which it has samples, at their own resolution."""
-    until = incident.until
-    matcher = "{" + selector.strip().rstrip(",").strip() + "}"
-    warnings: list[str] = []
-    coarse_step = max(COARSE_SECONDS, (until - begin).total_seconds() / COARSE_POINTS_MAX)
-    count = metrics.query_range(
-        MetricRequest(query=f"count({matcher})", start=begin, end=until, step_seconds=coarse_step)
-    )
-    warnings += count.warnings
-    # The newest samples may lie behind the last coarse point: a service that was started minutes ago has no others.
-    newest_start = max(begin, until - timedelta(seconds=coarse_step))
-    fine = metrics.query_range(
-        MetricRequest(query=f"count({matcher})", start=newest_start, end=until, step_seconds=FINE_SECONDS)
-    )
-    points = [(t, v) for s in (*count.series, *fine.series) for t, v in zip(s.times, s.values, strict=True)]
-    if not points:
-        return _MetricWindow(begin, until, coarse_step, (), tuple(warnings))
-    first = datetime.fromtimestamp(min(t for t, _ in points), until.tzinfo) - timedelta(seconds=coarse_step)
-    last = datetime.fromtimestamp(max(t for t, _ in points), until.tzinfo) + timedelta(seconds=coarse_step)
-    start, end = max(first, begin), min(last, until)
-    newest = datetime.fromtimestamp(max(t for t, _ in points), until.tzinfo)
-    by_name = metrics.query_range(
-        MetricRequest(query=f"count by (__name__) ({matcher})", start=newest, end=newest, step_seconds=coarse_step)
-    )
-    names = sorted(
-        n for n in {s.name or s.label("__name__") for s in by_name.series} if n and not n.endswith("_bucket")
-    )
-    interval = _scrape_interval(metrics, matcher, "up" if "up" in names or not names else names[0], start, end)
-    step = max(interval, (end - start).total_seconds() / limits.points_max)
-    step = float(round(step)) if step >= 1.5 else 1.0
-    start = datetime.fromtimestamp(start.timestamp() // step * step, until.tzinfo)
-    total = int(max(v for _, v in points))
-    many = total > limits.series_max
-    if many:
-        warnings.append(
-            f"the service has {total} series, more than limits.series_max {limits.series_max}; only the telling ones were read"
-        )
-    narrowed = f',__name__=~"{_TELLING_METRICS}"' if many else ""
-    body = matcher[1:-1]
-    answer = metrics.query_range(
-        MetricRequest(query=f'{{{body}{narrowed},__name__!~".+_bucket"}}', start=start, end=end, step_seconds=step)
-    )
-    warnings += answer.warnings
-    series = list(answer.series)
-    series += _container_series(metrics, incident.service, start, end, step, series, warnings)
-    return _MetricWindow(start, end, step, tuple(series), tuple(dict.fromkeys(warnings)))
-
-
-def _scrape_interval(metrics: MetricSource, matcher: str, name: str, start: datetime, end: datetime) -> float:
-    """Return the seconds between samples, from how many of them the busiest minute (or quarter hour) holds."""
-    step = round(max(1.0, (end - start).total_seconds() / 40), 3)
-    for span, seconds in (("1m", 60.0), ("15m", 900.0)):
-        answer: MetricAnswer = metrics.query_range(
-            MetricRequest(
-                query=f"max(count_over_time({name}{matcher}[{span}]))", start=start, end=end, step_seconds=step
-            )
-        )
-        most = max((v for s in answer.series for v in s.values), default=0.0)
-        if most >= 2:
-            return seconds / most
-    return 60.0
-
-
-def _container_series(
-    metrics: MetricSource,
-    service: str,
-    start: datetime,
-    end: datetime,
-    step: float,
-    known: list[Series],
-    warnings: list[str],
-) -> list[Series]:
-    """Return what the cluster says about the service's containers, where it says it under another job."""
-    name = service.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    query = f'{{__name__=~"{_CONTAINER_METRICS}",container="{name}"}}'
-    try:
-        answer = metrics.query_range(MetricRequest(query=query, start=start, end=end, step_seconds=step))
-    except SourceError as error:
-        warnings.append(f"container metrics were not read: {error}")
-        return []
-    seen = {(s.name, s.labels) for s in known}
-    return [s for s in answer.series if (s.name, s.labels) not in seen]
