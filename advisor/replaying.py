@@ -1,6 +1,6 @@
 """Replays a bundle: the same steps on the recorded answers, the recorded clock and a copy of the recorded history.
 
-Called by the command line's ``replay`` and by the demo. Nothing outside the given folder is read or written.
+Called by the command line's ``replay``, by the demo and by the evaluation. Nothing outside the given folder is read or written.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ from advisor.workflow import Investigation, Workflow
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Part(StrEnum):
+    """What can be left out of a replay, to see what it is worth."""
+
+    METRICS = "metrics"
+    CHANGES = "changes"
+    LOGS = "logs"
+    TOPOLOGY = "topology"
+    MECHANISMS = "mechanisms"
 
 
 class RecordedClock:
@@ -65,8 +76,13 @@ class Replay:
         self.clock.at = max(self.clock.at, moved)
 
 
-def open_replay(path: Path, folder: Path) -> Replay:
+def open_replay(path: Path, folder: Path, without: Collection[Part] = ()) -> Replay:
     """Return a bundle's replay, its repositories unpacked below a folder.
+
+    Args:
+        path: The bundle.
+        folder: An empty one.
+        without: As if these had never been configured, or known.
 
     Raises:
         SettingsInvalid: Not a bundle, or one whose parts do not fit together.
@@ -88,19 +104,35 @@ def open_replay(path: Path, folder: Path) -> Replay:
     for name, files in bundle.repositories.items():
         _unpack_repository(name, files, manifest, folder, path)
     recorded = RecordedClock(start)
-    return Replay(
-        bundle, Workflow(settings, recorded, bundle.tape, replay=True), recorded, service, noticed, until, question
-    )
+    workflow = Workflow(leave_out(settings, service, without), recorded, bundle.tape, replay=True)
+    if Part.MECHANISMS in without:
+        workflow.knobs = ()  # settled before anything reads the files
+    return Replay(bundle, workflow, recorded, service, noticed, until, question)
 
 
 @contextmanager
-def replaying(path: Path) -> Iterator[Replay]:
+def replaying(path: Path, without: Collection[Part] = ()) -> Iterator[Replay]:
     """Yield a bundle's replay in a temporary folder that is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="advisor-replay-"))
     try:
-        yield open_replay(path, folder)
+        yield open_replay(path, folder, without)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def leave_out(settings: Settings, service: str, parts: Collection[Part]) -> Settings:
+    """Return the settings of somebody who never configured these parts; the coverage then says so by itself."""
+    services = dict(settings.services)
+    if Part.TOPOLOGY in parts:
+        services = {service: services[service].model_copy(update={"depends_on": ()})}
+    gone: dict[str, Any] = {}
+    if Part.CHANGES in parts:
+        gone["configuration"] = None
+    if Part.LOGS in parts:
+        gone["logs"] = ()
+    services = {name: one.model_copy(update=gone) for name, one in services.items()}
+    prometheus = None if Part.METRICS in parts else settings.prometheus
+    return settings.model_copy(update={"services": services, "prometheus": prometheus})
 
 
 def _settings(manifest: dict[str, Any], folder: Path) -> Settings:
