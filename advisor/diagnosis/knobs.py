@@ -1,19 +1,35 @@
-"""Known mechanisms: which configuration key moves which resource, through which metric, and which way.
+"""Known mechanisms: which configuration key causes which trouble, through which metric, and which way.
 
-The data is `playbooks/knobs.yaml`; this module matches keys and metric names against it, word by word, so that
-``server.servlet.session.timeout``, ``SESSION_TIMEOUT_MINUTES`` and ``sessionTimeout`` are one thing. Pure.
+The data is `playbooks/knobs.yaml`; this module matches keys, metric names and log lines against it, word by word, so that
+``server.servlet.session.timeout``, ``SESSION_TIMEOUT_MINUTES`` and ``sessionTimeout`` are one thing. It does not weigh: what a
+strength is worth is decided by `changed`, which calls it. Pure.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from advisor.errors import PlaybookInvalid, one_line
 from advisor.values import Record, load_yaml
+
+# What can go wrong with the memory of a process, and with its work. The engine calls either of them a resource.
+Memory = Literal["heap", "metaspace", "threads", "direct", "rss"]
+Work = Literal["latency", "errors", "pool", "workers", "queue", "cpu", "throughput", "restarts", "disk"]
+# A called service can besides be given more to do without being slower yet.
+Called = Literal["latency", "errors", "pool", "workers", "queue", "cpu", "throughput", "restarts", "disk", "load"]
+MEMORY: frozenset[str] = frozenset(get_args(Memory))
+WORK: frozenset[str] = frozenset(get_args(Work))
+Strength = Annotated[float, Field(ge=0, le=1)]
+
+KNOBS_BYTES_MAX = 1024 * 1024  # ours have 100 KB; a file of families is written by people
+# A change whose direction is not known goes the harmful way every second time.
+UNKNOWN_DIRECTION = 0.5
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORDS = re.compile(r"[a-z]+|\d+")
@@ -37,50 +53,219 @@ class Effect(StrEnum):
     NONE = "none"
 
 
+class Harms(Record):
+    """Which trouble follows a change, by the direction of the change.
+
+    Attributes:
+        smaller: The value became smaller, or was switched off.
+        larger: The value became larger, or was switched on.
+        other: The value merely became another one (a text), or the direction is not known.
+    """
+
+    smaller: dict[Work, Strength] = Field(default={})
+    larger: dict[Work, Strength] = Field(default={})
+    other: dict[Work, Strength] = Field(default={})
+
+
+class HarmsCalled(Record):
+    """Which trouble follows in the services that this one calls; as `Harms`, and ``load``."""
+
+    smaller: dict[Called, Strength] = Field(default={})
+    larger: dict[Called, Strength] = Field(default={})
+    other: dict[Called, Strength] = Field(default={})
+
+
+class Because(Record):
+    """Why, in one sentence for each direction; ``says`` of the family where nothing is said."""
+
+    smaller: str = ""
+    larger: str = ""
+    other: str = ""
+
+
 class Knob(Record):
     """One family of keys.
 
     Attributes:
         keys: Phrases; a key matches if it has every word of one of them.
-        moves: Resource -> strength of the mechanism, 0 to 1.
-        raises: For limits: resources that a larger value lets grow.
+        moves: Memory -> strength of the mechanism, 0 to 1.
+        raises: For limits: memory that a larger value lets grow.
         via: Phrases for the metric in the middle; ``=role`` names a role of the signals.
         hidden: The metric in the middle is usually not exported: its absence says nothing.
+        harms: Trouble of work -> strength, by the direction of the change.
+        harms_called: The same for the services that this one calls.
+        because: The sentence that goes with a direction.
+        signs: Phrases for metrics in the middle of a trouble of work.
+        log_signs: What logs say when the mechanism acts.
+        restart: The key is read when a process starts and at no other time.
     """
 
     family: str = Field(pattern=r"^[a-z][a-z0-9_]+$")
     keys: tuple[str, ...]
     excluded: tuple[str, ...] = Field(default=(), alias="not")
     effect: Effect
-    moves: dict[str, float]
-    raises: dict[str, float] = Field(default={})
+    moves: dict[Memory, Strength]
+    raises: dict[Memory, Strength] = Field(default={})
     via: tuple[str, ...] = ()
     hidden: bool = False
+    harms: Harms = Field(default=Harms())
+    harms_called: HarmsCalled = Field(default=HarmsCalled())
+    because: Because = Field(default=Because())
+    signs: tuple[str, ...] = ()
+    log_signs: tuple[str, ...] = ()
+    restart: bool = False
     says: str
     source: str
+
+    @field_validator("keys", "excluded", "signs", "via")
+    @classmethod
+    def _has_words(cls, phrases: tuple[str, ...]) -> tuple[str, ...]:
+        for phrase in phrases:
+            if not words(phrase):  # it would be in every key
+                raise ValueError(f"{phrase!r} has no word")
+        return phrases
+
+    @field_validator("log_signs")
+    @classmethod
+    def _says_something(cls, phrases: tuple[str, ...]) -> tuple[str, ...]:
+        for phrase in phrases:
+            if not phrase.strip():
+                raise ValueError(f"{phrase!r} has no word")
+        return phrases
+
+    @model_validator(mode="after")
+    def _because_of_a_harm(self) -> Knob:
+        for direction in ("smaller", "larger", "other"):
+            harm = getattr(self.harms, direction) or getattr(self.harms_called, direction)
+            if getattr(self.because, direction) and not harm:
+                raise ValueError(f"because.{direction} gives a reason, but no harm follows from {direction}")
+        return self
 
 
 def parse_knobs(text: str, name: str = "knobs.yaml") -> tuple[Knob, ...]:
     """Return the families of a YAML text.
 
     Raises:
-        PlaybookInvalid: Not YAML, not a list, an unknown field or a wrong type.
+        PlaybookInvalid: Too large, not YAML, not a list, an unknown field or trouble, a wrong type or strength, a name twice.
     """
+    if len(text) > KNOBS_BYTES_MAX:
+        raise PlaybookInvalid(f"{name}: {len(text)} characters, more than {KNOBS_BYTES_MAX}; split it")
     try:
         data = load_yaml(text)
     except ValueError as error:
         raise PlaybookInvalid(f"{name}: not readable as YAML: {one_line(str(error), 200)}") from error
     if not isinstance(data, list):
         raise PlaybookInvalid(f"{name}: a list of families is wanted, found {type(data).__name__}")
-    knobs = []
+    knobs: dict[str, Knob] = {}
     for number, item in enumerate(data):
         try:
-            knobs.append(Knob.model_validate(item))
+            knob = Knob.model_validate(item)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise PlaybookInvalid(f"{name}: family {number + 1}: {where}: {first['msg']}") from error
-    return tuple(knobs)
+            raise PlaybookInvalid(f"{name}: family {number + 1}: {_first_fault(error)}") from error
+        if knob.family in knobs:
+            raise PlaybookInvalid(f"{name}: family {number + 1}: family: {knob.family} stands there twice")
+        knobs[knob.family] = knob
+    return tuple(knobs.values())
+
+
+def _first_fault(error: ValidationError) -> str:
+    """Return the field and what is wrong with it; pydantic marks a key of a mapping with ``[key]``."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    return one_line(f"{where}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": "), 300)
+
+
+def harm_of(knob: Knob, resource: str, direction: float | None) -> tuple[float, str] | None:
+    """Return how strongly a change of this family leads to a trouble of work, from -1 to 1, and why.
+
+    Negative where only the opposite change does harm: this one relieves. None where the family says nothing about it.
+
+    Args:
+        knob: The family of the changed key.
+        resource: One of `WORK`.
+        direction: > 0 where the value became larger or was switched on, < 0 where smaller or off, None where it merely
+            became another one or that cannot be said.
+    """
+    return _harm(knob, knob.harms, resource, direction)
+
+
+def harm_to_called(knob: Knob, resource: str, direction: float | None) -> tuple[float, str] | None:
+    """Return the same for the services that the changed one calls; ``load`` is a trouble there too."""
+    return _harm(knob, knob.harms_called, resource, direction)
+
+
+def _harm(knob: Knob, harms: Harms | HarmsCalled, resource: str, direction: float | None) -> tuple[float, str] | None:
+    smaller, larger, other = (_strength(one, resource) for one in (harms.smaller, harms.larger, harms.other))
+    because = knob.because
+    if direction is not None and direction != 0 and (smaller or larger):
+        here, there = (larger, smaller) if direction > 0 else (smaller, larger)
+        said, opposite = (because.larger, because.smaller) if direction > 0 else (because.smaller, because.larger)
+        if here:
+            return here, said or knob.says
+        return -there, f"the value moved the other way ({opposite or knob.says})"
+    if other:
+        return other, because.other or knob.says
+    if direction or not (smaller or larger):  # a known direction with neither side was settled above
+        return None
+    said = because.smaller if smaller >= larger else because.larger
+    return UNKNOWN_DIRECTION * max(smaller, larger), f"{said or knob.says}; which way cannot be said"
+
+
+def _strength(harms: dict[Work, float] | dict[Called, float], resource: str) -> float:
+    return next((strength for trouble, strength in harms.items() if trouble == resource), 0.0)
+
+
+# Values that are words, each list from the least to the most of what it governs.
+_SCALES: tuple[tuple[str, ...], ...] = (
+    ("off", "fatal", "critical", "error", "warn", "info", "debug", "trace", "all"),  # what is logged
+    ("fatal", "critical", "error", "warning", "info", "debug", "trace"),
+    ("none", "want", "need"),  # Spring Boot: server.ssl.client-auth
+    ("none", "optional", "required"),
+    ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),  # PostgreSQL: sslmode
+    ("read_uncommitted", "read_committed", "repeatable_read", "serializable"),
+    ("no", "everysec", "always"),  # Redis: appendfsync
+    ("low", "medium", "high"),
+    ("small", "medium", "large"),
+    ("never", "on_failure", "always"),
+)
+_OFF = frozenset({"false", "off", "no", "disabled", "disable", "none", "never", "0"})
+_ON = frozenset({"true", "on", "yes", "enabled", "enable", "always", "1"})
+
+
+def word_direction(old: str | None, new: str | None) -> float | None:
+    """Return > 0 where a value in words became more (INFO to DEBUG, off to on), < 0 where less, None where neither.
+
+    For values that are no amounts: those have a ratio.
+    """
+    if old is None or new is None:
+        return None
+    before, after = (re.sub(r"[\s-]+", "_", v.strip().strip("\"'").lower()) for v in (old, new))
+    if before == after:
+        return None
+    for scale in _SCALES:
+        steps = [one.replace("-", "_") for one in scale]
+        if before in steps and after in steps:
+            return float(steps.index(after) - steps.index(before))
+    if before in _OFF and after in _ON:
+        return 1.0
+    if before in _ON and after in _OFF:
+        return -1.0
+    return None
+
+
+@lru_cache(maxsize=4_000)
+def _sign(phrase: str) -> re.Pattern[str]:
+    """Return what finds a phrase in a log line: from the beginning of a word, and to its end where that is a number."""
+    text = r"\s+".join(re.escape(part) for part in phrase.lower().split())
+    return re.compile(
+        ("(?<![a-z0-9])" if phrase[:1].isalnum() else "") + text + (r"(?!\d)" if phrase[-1:].isdigit() else "")
+    )
+
+
+def log_sign(knob: Knob, line: str) -> str | None:
+    """Return the phrase by which a log line shows that this mechanism acts, or None."""
+    text = line[:4000].lower()
+    return next((phrase for phrase in knob.log_signs if _sign(phrase).search(text)), None)
 
 
 @lru_cache(maxsize=20_000)
@@ -98,33 +283,114 @@ def _singular(word: str) -> str:
     return word
 
 
-def _phrase_in(phrase: str, have: frozenset[str], joined: str) -> bool:
-    """Return whether every word of a phrase is there; a word may also stand inside a run-together name."""
-    wanted = words(phrase)
-    return all(w in have or (len(w) >= 6 and w in joined) for w in wanted)
+LONG = 6  # letters from which on a word is looked for inside a run-together name too: shorter ones are in too many
+_MATCHES_MAX = 50_000  # keys remembered by one index; a window with more distinct keys is matched anew
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    """One phrase of one family, split once.
+
+    Attributes:
+        order: Place of its family among all: where two families fit equally well the one read first wins.
+        spellings: Sets of words, one of which must be there: as written, and with neighbours run together.
+    """
+
+    order: int
+    wanted: tuple[str, ...]
+    spellings: tuple[frozenset[str], ...]
+
+
+class _Index:
+    """The phrases of all families by one of their words, so that a key meets only those it can have."""
+
+    def __init__(self, knobs: tuple[Knob, ...]) -> None:
+        self.knobs = knobs
+        self._long: set[str] = set()
+        self._by_word: dict[str, list[tuple[_Phrase, frozenset[str]]]] = {}
+        self._excluded = [[frozenset(words(phrase)) for phrase in knob.excluded] for knob in knobs]
+        self._found: dict[str, Knob | None] = {}
+        phrases = [
+            _Phrase(order=order, wanted=wanted, spellings=_spellings(wanted))
+            for order, knob in enumerate(knobs)
+            for wanted in (words(phrase) for phrase in knob.keys)
+        ]
+        often: dict[str, int] = {}
+        for phrase in phrases:
+            for spelling in phrase.spellings:
+                for word in spelling:
+                    often[word] = often.get(word, 0) + 1
+        for phrase in phrases:
+            for spelling in phrase.spellings:
+                rarest = min(spelling, key=lambda word: (often[word], word))
+                self._by_word.setdefault(rarest, []).append((phrase, spelling))
+        for spelling in [*(s for p in phrases for s in p.spellings), *(e for one in self._excluded for e in one)]:
+            self._long |= {word for word in spelling if len(word) >= LONG}
+
+    def best(self, key: str) -> Knob | None:
+        """Return the family that fits a key best."""
+        if key in self._found:
+            return self._found[key]
+        found = self._search(words(key))
+        if len(self._found) < _MATCHES_MAX:
+            self._found[key] = found
+        return found
+
+    def _search(self, parts: tuple[str, ...]) -> Knob | None:
+        joined = "".join(parts)
+        present = frozenset(parts) | {word for word in self._long if word in joined}
+        best: tuple[float, int] | None = None
+        left_out: dict[int, bool] = {}
+        for word in present:
+            for phrase, spelling in self._by_word.get(word, ()):
+                if not spelling <= present:
+                    continue
+                order = phrase.order
+                if order not in left_out:
+                    left_out[order] = any(excluded <= present for excluded in self._excluded[order])
+                if left_out[order]:
+                    continue
+                score = (round(_score(phrase, spelling, parts), 9), -order)
+                if best is None or score > best:
+                    best = score
+        return self.knobs[-best[1]] if best is not None else None
+
+
+def _spellings(wanted: tuple[str, ...]) -> tuple[frozenset[str], ...]:
+    """Return the sets of words that a phrase may stand as: ``max pool size``, ``maxpool size``, ``max poolsize``, ``maxpoolsize``."""
+    out = {frozenset(wanted)}
+    for start in range(len(wanted)):
+        for stop in range(start + 2, len(wanted) + 1):
+            run = "".join(wanted[start:stop])
+            if len(run) >= LONG:  # "io" and "tls" side by side are in too many words
+                out.add(frozenset((*wanted[:start], run, *wanted[stop:])))
+    return tuple(sorted(out, key=sorted))
+
+
+def _score(phrase: _Phrase, spelling: frozenset[str], parts: tuple[str, ...]) -> float:
+    """Return the number of words, and how near to the end they stand: the end of a key says what it is."""
+    places = [(i + 1) / len(parts) for i, word in enumerate(parts) if word in spelling]
+    return len(phrase.wanted) + (sum(places) / len(places) if places else 0.0)
+
+
+# One index for each list of families in use, found by identity: a process has one list, a test a few.
+_indexes: list[_Index] = []
+_INDEXES_MAX = 4
+
+
+def _index(knobs: tuple[Knob, ...]) -> _Index:
+    for index in _indexes:
+        if index.knobs is knobs:
+            return index
+    index = _Index(knobs)
+    _indexes.append(index)
+    del _indexes[:-_INDEXES_MAX]
+    return index
 
 
 def match_knob(knobs: tuple[Knob, ...], key: str) -> Knob | None:
     """Return the family that fits a key best: the phrase with the most words, nearest to the end of the key."""
-    all_words = words(key)
-    if not all_words:
-        return None
-    have = frozenset(all_words)
-    joined = "".join(all_words)
-    best: tuple[float, Knob] | None = None
-    for knob in knobs:
-        if any(_phrase_in(phrase, have, joined) for phrase in knob.excluded):
-            continue
-        for phrase in knob.keys:
-            if not _phrase_in(phrase, have, joined):
-                continue
-            wanted = words(phrase)
-            # The end of a key says what it is; the words before it say where it stands.
-            places = [(i + 1) / len(all_words) for i, w in enumerate(all_words) if w in wanted]
-            score = len(wanted) + (sum(places) / len(places) if places else 0.0)
-            if best is None or score > best[0] + 1e-9:
-                best = (score, knob)
-    return best[1] if best else None
+    return _index(knobs).best(key)
 
 
 @lru_cache(maxsize=20_000)
