@@ -44,6 +44,7 @@ from advisor.evidence import (
     SettledCoverage,
 )
 from advisor.gathering import Progress, Sources, gather
+from advisor.gathering.neighbours import choose_neighbours
 from advisor.incident import Incident, Symptom, open_incident, read_symptoms
 from advisor.lifecycle import State
 from advisor.playbook import Playbook, VerificationPlan, parse_playbook
@@ -390,7 +391,7 @@ class Workflow:
         if progress:
             progress("proposal", "reading")
         assessment, refused = self._allowed(assessment)
-        proposals, warnings = self._propose(incident, service, assessment)
+        proposals, warnings = self._propose(incident, assessment)
         warnings = refused + warnings
         if progress:
             progress("proposal", "done")
@@ -446,16 +447,18 @@ class Workflow:
             return None  # the recording is gone, or the settings changed since: the report alone still stands
         return Investigation(report, incident, coverage, gathered, assessment, ())
 
-    def _propose(
-        self, incident: Incident, service: Service, assessment: Assessment
-    ) -> tuple[tuple[Proposal, ...], list[str]]:
+    def _propose(self, incident: Incident, assessment: Assessment) -> tuple[tuple[Proposal, ...], list[str]]:
         proposals: list[Proposal] = []
         warnings: list[str] = []
-        if service.configuration is None:
+        cause = assessment.diagnosis.cause
+        # What is taken back is taken back where it was done: the cause may lie in another service's configuration.
+        name = cause.service if cause is not None and cause.commit is not None else incident.service
+        service = self.settings.services.get(name)
+        if service is None or service.configuration is None:
             return (), warnings
         for remedy in assessment.remedies:
             try:
-                proposals.append(self._build(incident.id, incident.service, service, assessment, remedy))
+                proposals.append(self._build(incident.id, name, service, assessment, remedy))
             except (ChangeError, SourceError) as error:
                 warnings.append(f"{remedy.summary}: not proposed: {error}")
         return tuple(proposals), warnings
@@ -810,19 +813,17 @@ class Workflow:
         if not recording.exists():
             raise RecordUnknown(f"incident {incident['id']}: its recording {recording} is gone; it cannot be exported")
         tape = bundles.Tape.from_lines(recording.read_bytes(), str(recording))
-        service = self.settings.service(incident["service"])
         repositories: dict[str, dict[str, bytes]] = {}
         heads: dict[str, str] = {}
-        if service.configuration is not None:
-            name = service.configuration.repository
-            answers = [e.answer for e in tape.exchanges if e.source == "changes" and e.answer is not None]
-            if answers:
-                heads[name] = str(answers[0]["head"])
-                repositories[name] = self._cut_history(name, len(answers[0]["commits"]))
-                if not repositories[name] and notes is not None:
-                    notes.append(
-                        f"the history of {name} holds what looks like a secret and was left out; a replay of this bundle proposes nothing"
-                    )
+        for name, answers in _answers_by_repository(tape).items():
+            if name not in self.settings.repositories:
+                continue  # the settings changed since; a replay then proposes nothing there
+            heads[name] = str(answers[0]["head"])
+            repositories[name] = self._cut_history(name, max(len(a["commits"]) for a in answers))
+            if not repositories[name] and notes is not None:
+                notes.append(
+                    f"the history of {name} holds what looks like a secret and was left out; a replay of this bundle proposes nothing"
+                )
         manifest = {
             "service": incident["service"],
             "settings": self._portable_settings(incident["service"]),
@@ -857,9 +858,9 @@ class Workflow:
     def _portable_settings(self, service: str) -> dict[str, Any]:
         """Return what a replay needs of the settings; addresses and secrets of this machine stay here."""
         s = self.settings
-        one = s.service(service).model_dump(mode="json", exclude_none=True)
+        asked = [service, *(name for name, _ in choose_neighbours(service, s.services, s.limits.neighbours_max))]
         return {
-            "services": {service: one},
+            "services": {name: s.service(name).model_dump(mode="json", exclude_none=True) for name in asked},
             "approval": s.approval.model_dump(mode="json"),
             "verification": s.verification.model_dump(mode="json"),
             "limits": s.limits.model_dump(mode="json"),
@@ -929,6 +930,15 @@ def _write_whole(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise SettingsInvalid(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
+
+
+def _answers_by_repository(tape: bundles.Tape) -> dict[str, list[dict[str, Any]]]:
+    """Return what each repository answered, by its name."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for exchange in tape.exchanges:
+        if exchange.source == "changes" and exchange.answer is not None:
+            found.setdefault(str(exchange.request["repository"]), []).append(exchange.answer)
+    return found
 
 
 def _report(

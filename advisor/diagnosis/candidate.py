@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from advisor.diagnosis import Cause, Term
@@ -23,6 +24,9 @@ PRIOR = {
     CauseKind.DEPENDENCY: -1.0,
     CauseKind.UNKNOWN: 0.0,
 }
+_UNLIMITED = frozenset(
+    {"0", "-1", "none", "never", "unlimited", "infinite", "infinity", "off", "disabled", "false", "null", "~"}
+)
 AFTER_ONSET = -5.0
 MOVED, FLAT = 1.5, 1.15  # growth of a metric in the middle: from here on it moved; up to here it did not
 LOAD_MOVED, LOAD_FLAT = 1.4, 1.2
@@ -73,3 +77,23 @@ def together(picture: Picture, values: Array, since: float | None) -> float:
     start = since if since is not None else float(times[0])
     chosen = (times >= start) & (times <= (picture.trouble_at or float(times[-1])))
     return agreement(picture.floor[chosen], values[chosen])
+
+
+def direction_of(change: KeyChange) -> float | None:
+    """Return > 0 where the value became larger or unlimited, < 0 where smaller, None where that cannot be said."""
+    old, new = (change.old or "").strip().lower(), (change.new or "").strip().lower()
+    if change.old is not None and change.new is not None:
+        if (
+            new in _UNLIMITED
+            and old not in _UNLIMITED
+            and old != "true"
+            and (change.ratio is None or change.ratio <= 0)
+        ):
+            return 1.0
+        if change.ratio is not None and change.ratio > 0:
+            return math.log(change.ratio)
+        if (old, new) == ("false", "true"):
+            return 1.0
+        if (old, new) == ("true", "false"):
+            return -1.0
+    return None

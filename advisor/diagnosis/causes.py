@@ -10,26 +10,171 @@ from __future__ import annotations
 
 import math
 
+from advisor.diagnosis.around import Around, relation_of
 from advisor.diagnosis.candidate import AFTER_ONSET, FLAT, LOAD_MOVED, Candidate
 from advisor.diagnosis.changed import judge_changes
 from advisor.diagnosis.circumstances import judge_capacity, judge_dependency, judge_load, judge_unknown
 from advisor.diagnosis.knobs import Knob
 from advisor.diagnosis.picture import Picture, growth_of
-from advisor.evidence import Gathered
+from advisor.diagnosis.surroundings import judge_peer, judge_work_capacity, judge_work_load
+from advisor.evidence import Gathered, Relation
 from advisor.values import CauseKind, format_number
+
+# Keys that decide how the service waits for what it calls: a slow dependency does not excuse a change of these.
+_OF_CALLS = (
+    "timeout",
+    "retr",
+    "endpoint",
+    "circuit",
+    "bulkhead",
+    "hedg",
+    "proxy",
+    "pool",
+    "connection",
+    "tls",
+    "credential",
+)
+CHANGE_EXPLAINS = 2.0  # a change of the called service scores so much: then the service itself is not the last word
 
 
 def find_candidates(
-    service: str, picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...], depends_on: tuple[str, ...]
+    service: str,
+    picture: Picture,
+    gathered: Gathered,
+    knobs: tuple[Knob, ...],
+    depends_on: tuple[str, ...],
+    around: Around,
 ) -> list[Candidate]:
     """Return every candidate with its terms, best first."""
     changed = judge_changes(service, picture, gathered, knobs)
-    load = judge_load(service, picture)
-    capacity = judge_capacity(service, picture)
-    dependency = judge_dependency(service, picture, depends_on)
-    candidates = [*changed, load, capacity, dependency, judge_unknown(service, picture)]
-    _explain_away(picture, candidates)
+    unknown = judge_unknown(service, picture)
+    if picture.of_memory:
+        load, capacity = judge_load(service, picture), judge_capacity(service, picture)
+        dependency = judge_dependency(service, picture, depends_on)
+        beyond = _changes_behind_waiting(picture, gathered, knobs, around, dependency)
+        candidates = [*changed, *beyond, load, capacity, dependency, unknown]
+        _explain_away(picture, candidates)
+    else:
+        own = around.where(service)
+        for c in (*changed, unknown):
+            if own is not None:
+                c.add("where it shows", *own)
+        load, capacity = judge_work_load(service, picture), judge_work_capacity(service, picture)
+        peers = [judge_peer(peer, picture, gathered.logs) for peer in around.peers()]
+        beyond = _changes_around(picture, gathered, knobs, around, changed)
+        candidates = [*changed, *beyond, load, capacity, *peers, unknown]
+        _explain_away_work(candidates)
     return sorted(candidates, key=lambda c: (-c.score, c.cause.commit or "~", c.cause.path or "", c.cause.key or ""))
+
+
+def _changes_behind_waiting(
+    picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...], around: Around, dependency: Candidate
+) -> list[Candidate]:
+    """Return changes of called services that are in trouble, where work piles up in memory because calls became slow."""
+    if not any(t.name == "dependency latency" and t.value >= 2.5 for t in dependency.terms):
+        return []
+    out: list[Candidate] = []
+    for name in sorted(around.called & set(around.neighbours)):
+        own, neighbour = around.pictures[name], around.neighbours[name]
+        if own.trouble_at is None or neighbour.changes is None:
+            continue
+        evidence = gathered.model_copy(update={"changes": neighbour.changes, "logs": neighbour.logs})
+        for c in judge_changes(name, own, evidence, knobs):
+            c.add("through waiting", -0.5, f"it acts on {name}; memory fills with what waits for it")
+            out.append(c)
+    return out
+
+
+def _changes_around(
+    picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...], around: Around, own: list[Candidate]
+) -> list[Candidate]:
+    """Return the changes of other services, each held against the trouble that it could have caused."""
+    known = {(c.cause.commit, c.cause.path, c.cause.key) for c in own}
+    out: list[Candidate] = []
+    for name, neighbour in sorted(around.neighbours.items()):
+        if neighbour.changes is None:
+            continue
+        relation = relation_of(around, name)
+        theirs = around.pictures[name]
+        troubled = theirs.trouble_at is not None and _not_later(theirs, picture)
+        calling = relation is Relation.CALLING
+        held_against = theirs if troubled and not calling else picture
+        evidence = gathered.model_copy(
+            update={"changes": neighbour.changes, "logs": gathered.logs if held_against is picture else neighbour.logs}
+        )
+        where = around.where(name)
+        for c in judge_changes(name, held_against, evidence, knobs, called=calling):
+            if (c.cause.commit, c.cause.path, c.cause.key) in known:
+                continue
+            _place(c, name, relation, around, troubled)
+            if where is not None and not calling:
+                c.add("where it shows", *where)
+            out.append(c)
+    return out
+
+
+def _place(c: Candidate, name: str, relation: Relation, around: Around, troubled: bool) -> None:
+    """Add what speaks against a change elsewhere: no way from it to the trouble, or a service that went on as before."""
+    if relation is Relation.OTHER:
+        if around.calls:
+            c.add("another service", -2.0, f"no call between {name} and {around.service} is known")
+        else:
+            c.add("another service", -0.8, f"it acts on {name}; who calls whom is not known")
+    elif relation is Relation.CALLING:
+        c.add("another service", -0.4, f"it acts on {name}, which calls {around.service}")
+    else:
+        c.add("another service", -0.2, f"it acts on {name}, which {around.service} calls")
+        if not troubled and around.state(name) == "well":
+            c.add("its own state", -1.2, f"{name} went on as before by its own metrics")
+
+
+def _not_later(theirs: Picture, ours: Picture) -> bool:
+    """Return whether a neighbour's trouble did not begin clearly after ours."""
+    if theirs.onset is None or ours.onset is None:
+        return True
+    return theirs.onset.earliest <= ours.onset.latest + 3 * ours.signals.step
+
+
+def _explain_away_work(candidates: list[Candidate]) -> None:
+    """Let what is seen moving take the blame from what is merely near."""
+    changes = [c for c in candidates if c.change is not None]
+    moved = [c for c in changes if _has(c, "metric in the middle", 1.0) or _has(c, "log", 1.6)]
+    moved = [c for c in moved if not any(t.name == "timing" and t.value <= AFTER_ONSET for t in c.terms)]
+    load = next((c for c in candidates if c.kind is CauseKind.LOAD), None)
+    if load is not None and _has(load, "traffic", 2.0):
+        for c in changes:
+            if c not in moved:
+                c.add(
+                    "explained by traffic",
+                    -1.5,
+                    "requests grew at the same time, which explains it without this change",
+                )
+    for c in changes:
+        if moved and c not in moved:
+            other = max(moved, key=lambda one: one.score)
+            c.add("explained by another", -1.0, f"{other.cause.key} is seen at work, this is not")
+    best_of: dict[str, float] = {}
+    for c in changes:
+        best_of[c.cause.service] = max(best_of.get(c.cause.service, -99.0), c.score)
+    for c in candidates:
+        if c.kind is not CauseKind.DEPENDENCY:
+            continue
+        if best_of.get(c.cause.service, -99.0) >= CHANGE_EXPLAINS:
+            c.add("explained by a change there", -3.0, f"a change of {c.cause.service} explains its trouble")
+    strong = [c for c in candidates if c.kind is CauseKind.DEPENDENCY and c.score >= CHANGE_EXPLAINS]
+    if strong:
+        for c in changes:
+            family = c.knob.family if c.knob is not None else ""
+            if (
+                c not in moved
+                and c.cause.service != strong[0].cause.service
+                and not any(w in family for w in _OF_CALLS)
+            ):
+                c.add("explained by the dependency", -1.2, f"{strong[0].cause.service} was in trouble at the same time")
+
+
+def _has(c: Candidate, name: str, least: float) -> bool:
+    return any(t.name == name and t.value >= least for t in c.terms)
 
 
 def probabilities(candidates: list[Candidate]) -> list[float]:

@@ -7,7 +7,9 @@ the metric in the middle move, is the step large enough, was it taken back alrea
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from advisor.config_file.reading import detect
 from advisor.diagnosis import Cause
@@ -18,6 +20,7 @@ from advisor.diagnosis.candidate import (
     MOVED,
     PRIOR,
     Candidate,
+    direction_of,
     together,
     window_seconds,
 )
@@ -32,6 +35,7 @@ from advisor.diagnosis.knobs import (
     words,
 )
 from advisor.diagnosis.picture import WORDS, Picture, effective_at, growth_of
+from advisor.diagnosis.worked import judge_work
 from advisor.evidence import OUTSIDE_SCOPE, ChangeAnswer, CommitChange, Gathered, LogException
 from advisor.evidence.config_diff import KeyChange
 from advisor.evidence.signals import Signal
@@ -42,13 +46,20 @@ TIMING_MAX, TIMING_MIN = 2.5, -3.0
 _RESTART_FAMILIES = frozenset(
     {"image", "heap_max", "heap_young", "gc_choice", "metaspace_max", "direct_max", "memory_limit", "stack_size"}
 )
-_UNLIMITED = frozenset(
-    {"0", "-1", "none", "never", "unlimited", "infinite", "infinity", "off", "disabled", "false", "null", "~"}
-)
 
 
-def judge_changes(service: str, picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...]) -> list[Candidate]:
-    """Return a candidate for each key that a commit in scope changed, and for each file whose keys cannot be read."""
+def judge_changes(
+    service: str, picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...], called: bool = False
+) -> list[Candidate]:
+    """Return a candidate for each key that a commit in scope changed, and for each file whose keys cannot be read.
+
+    Args:
+        service: Whose configuration it is.
+        picture: What is wrong, with the service whose signals the changes are held against.
+        gathered: That service's evidence; ``changes`` are those of ``service``.
+        knobs: Known mechanisms.
+        called: Whether ``service`` calls the one in trouble: what its change does to those it calls is asked then.
+    """
     answer = gathered.changes
     if answer is None:
         return []
@@ -58,7 +69,7 @@ def judge_changes(service: str, picture: Picture, gathered: Gathered, knobs: tup
             continue
         for changed_file in commit.files:
             for change in changed_file.keys:
-                out.append(_judge_change(service, picture, gathered, answer, commit, change, knobs))
+                out.append(_judge_change(service, picture, gathered, answer, commit, change, knobs, called))
             note = changed_file.note or ("" if changed_file.keys else _not_read_by_key(changed_file.path))
             if note and note != OUTSIDE_SCOPE and changed_file.status in ("modified", "added", "deleted"):
                 out.append(_judge_file(service, picture, commit, changed_file.path, note))
@@ -106,6 +117,7 @@ def _judge_change(
     commit: CommitChange,
     change: KeyChange,
     knobs: tuple[Knob, ...],
+    called: bool,
 ) -> Candidate:
     knob = match_knob(knobs, change.key)
     kind = CauseKind.DEPLOY if knob is not None and knob.effect is Effect.CODE else CauseKind.CONFIG_CHANGE
@@ -132,11 +144,14 @@ def _judge_change(
     c.add("prior", PRIOR[kind], "one change among all that could have happened")
     committed = commit.effective_at.timestamp()
     c.effective_at = effective_at(picture.signals, committed)
-    _middle(c, picture)
+    if picture.of_memory:
+        _middle(c, picture)
+        _mechanism(c, picture)
+        _moved(c, picture)
+    else:
+        judge_work(c, picture, gathered.logs, called)
     _timing(c, picture, committed)
     _rolled_out(c, picture, committed)
-    _mechanism(c, picture)
-    _moved(c, picture)
     _size(c, picture)
     if change.kind == "added" and any(f.path == change.path and f.status == "added" for f in commit.files):
         c.add("new file", -1.5, "the file is new with this commit: its values were not there to be changed")
@@ -162,7 +177,10 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
     if trouble is None:
         return
     window = window_seconds(picture)
-    tolerance = max(3 * picture.signals.step, 0.02 * window)
+    # A bend of a sawtooth is found to a fiftieth of the window; a step of a rate or a latency to a few samples.
+    tolerance = 3 * picture.signals.step + (
+        0.0 if not picture.of_memory else max(0.0, 0.02 * window - 3 * picture.signals.step)
+    )
     if committed > trouble + 1.0:
         c.add(
             "timing",
@@ -257,7 +275,7 @@ def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
     began = [t for t in restarts if committed - 2 * picture.signals.step <= t < trouble - picture.signals.step / 2]
     if not starts_known or began:
         return
-    needs = c.knob is not None and c.knob.family in _RESTART_FAMILIES
+    needs = c.knob is not None and (c.knob.family in _RESTART_FAMILIES or c.knob.restart)
     if (
         needs
         and picture.squeezed
@@ -276,24 +294,9 @@ def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
     )
 
 
-def _direction(change: KeyChange) -> float | None:
-    """Return > 0 where the value became larger or unlimited, < 0 where smaller, None where that cannot be said."""
-    old, new = (change.old or "").strip().lower(), (change.new or "").strip().lower()
-    if change.old is not None and change.new is not None:
-        if (
-            new in _UNLIMITED
-            and old not in _UNLIMITED
-            and old != "true"
-            and (change.ratio is None or change.ratio <= 0)
-        ):
-            return 1.0
-        if change.ratio is not None and change.ratio > 0:
-            return math.log(change.ratio)
-        if (old, new) == ("false", "true"):
-            return 1.0
-        if (old, new) == ("true", "false"):
-            return -1.0
-    return None
+def _strength(of: Mapping[Any, float], resource: str) -> float:
+    """Return the strength that a family states for a resource; the schema knows its resources by name only."""
+    return next((strength for name, strength in of.items() if name == resource), 0.0)
 
 
 def _mechanism(c: Candidate, picture: Picture) -> None:
@@ -305,8 +308,8 @@ def _mechanism(c: Candidate, picture: Picture) -> None:
         if c.middle is not None and c.middle_growth is not None and c.middle_growth >= MOVED:
             c.add("mechanism", 0.7, f"the key shares its name with {c.middle.names[0]}, which moved")
         return
-    strength = knob.moves.get(resource, 0.0)
-    direction = _direction(change)
+    strength = _strength(knob.moves, resource)
+    direction = direction_of(change)
     effect = knob.effect
     if effect is Effect.NONE:
         c.add("mechanism", -2.5, f"{knob.says} ({knob.family})")
@@ -318,10 +321,10 @@ def _mechanism(c: Candidate, picture: Picture) -> None:
         elif lowered and strength:
             value = 2.2 * strength if picture.squeezed or picture.growth < 2.0 else 1.0 * strength
             c.add("mechanism", value, f"{knob.says}: less {words} is allowed than before")
-        elif not lowered and knob.raises.get(resource, 0.0):
+        elif not lowered and _strength(knob.raises, resource):
             c.add(
                 "mechanism",
-                2.2 * knob.raises[resource],
+                2.2 * _strength(knob.raises, resource),
                 f"{knob.says}: the process may take more than the container allows",
             )
         elif not lowered and resource in ("heap", "metaspace", "threads", "direct") and strength:
@@ -382,7 +385,7 @@ def _middle(c: Candidate, picture: Picture) -> None:
         if options:
             both = [s for s in options if any(s is o for o in shared)]
             options = both or options
-        elif c.knob is None or (c.knob.via and c.knob.moves.get(picture.resource, 0.0) >= 0.25):
+        elif c.knob is None or (c.knob.via and _strength(c.knob.moves, picture.resource) >= 0.25):
             options = shared
     if not options:
         return
@@ -416,7 +419,7 @@ def _moved(c: Candidate, picture: Picture) -> None:
     if knob is not None and knob.effect in (Effect.CODE, Effect.NONE):
         return
     if middle is None:
-        if knob is not None and not knob.hidden and knob.moves.get(picture.resource, 0.0) > 0.3:
+        if knob is not None and not knob.hidden and _strength(knob.moves, picture.resource) > 0.3:
             c.add("metric in the middle", -0.3, "no metric shows the middle of this mechanism")
         return
     if growth is None:
@@ -424,7 +427,7 @@ def _moved(c: Candidate, picture: Picture) -> None:
     name = middle.names[0]
     if knob is not None and knob.effect is Effect.LIMIT:
         if middle.role.endswith(("_max", "limit")):
-            direction = _direction(c.change) if c.change else None
+            direction = direction_of(c.change) if c.change else None
             if (
                 direction is not None
                 and direction * math.log(max(growth, 1e-3)) > 0
@@ -438,7 +441,7 @@ def _moved(c: Candidate, picture: Picture) -> None:
         return
     load = max(1.0, picture.load_growth or 1.0)
     excess = growth / load if load >= LOAD_FLAT else growth
-    strength = 0.7 if knob is None else knob.moves.get(picture.resource, 0.0)
+    strength = 0.7 if knob is None else _strength(knob.moves, picture.resource)
     if excess >= MOVED and strength < 0.25:
         return  # it moved, but it holds none of what ran out
     if excess >= MOVED:
@@ -472,7 +475,7 @@ def _size(c: Candidate, picture: Picture) -> None:
     ):
         return
     doublings = abs(math.log2(change.ratio))
-    held = knob is not None and knob.effect is Effect.HOLDS and change.ratio > 1
+    held = picture.of_memory and knob is not None and knob.effect is Effect.HOLDS and change.ratio > 1
     if held and not picture.squeezed and picture.growth > 1.3 * change.ratio:
         # Twice the lifetime holds twice as much and then levels off: it cannot fill the heap five times over.
         c.add(

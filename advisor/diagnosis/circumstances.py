@@ -20,6 +20,15 @@ NEXT_LOOK = {
     "threads": "read jcmd PID Thread.print: which pool do the threads belong to",
     "direct": "read jcmd PID VM.native_memory summary (with -XX:NativeMemoryTracking=summary), and who allocates direct buffers",
     "rss": "read jcmd PID VM.native_memory summary (with -XX:NativeMemoryTracking=summary): which part of the process grows",
+    "latency": "follow one slow request in a trace, or take three thread dumps ten seconds apart: where does it wait",
+    "errors": "read the first failed request's own log lines: which call failed, with which message",
+    "pool": "list who holds the connections, and for how long (pg_stat_activity, or the pool's own usage time)",
+    "workers": "take three thread dumps ten seconds apart: where do the busy threads wait",
+    "queue": "hold the rate of arrivals against the rate of completions, for each consumer",
+    "cpu": "profile the process for a minute: which code takes the CPU",
+    "restarts": "read the last lines before a restart, and the events of the pod: who ended the process",
+    "throughput": "ask the callers: did they send less, or were they turned away",
+    "disk": "list the largest files and folders, and what grew since yesterday",
 }
 
 

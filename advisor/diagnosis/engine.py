@@ -6,19 +6,24 @@ Pure and deterministic: the same gathered evidence gives the same assessment.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from advisor.diagnosis import Assessment, Claim, Diagnosis, Hypothesis, Outcome
+from advisor.diagnosis.around import Around, look_around
 from advisor.diagnosis.candidate import Candidate
 from advisor.diagnosis.causes import find_candidates, probabilities
 from advisor.diagnosis.knobs import Knob
 from advisor.diagnosis.picture import WORDS, Picture, draw_picture
-from advisor.diagnosis.remedies import choose_remedies, plan_verification, reject_remedies
+from advisor.diagnosis.recovery import plan_verification
+from advisor.diagnosis.remedies import choose_remedies, reject_remedies
+from advisor.diagnosis.work import Move
 from advisor.evidence import Gathered, SettledCoverage, SourceStatus
 from advisor.evidence.observations import Notebook, describe_signal, instant_of, note_commits, note_logs
+from advisor.evidence.signals import Signal, Signals
 from advisor.incident import Incident, Symptom
-from advisor.values import CauseKind, Record, format_instant, format_number
+from advisor.values import CauseKind, Record, format_bytes, format_instant, format_number, format_seconds
 
 DIAGNOSED_FROM = 0.6  # of all that was considered; below, the next question is worth more than an answer
 CAPPED_PROBABILITY = 0.5  # with a required source missing nothing is called a diagnosis
@@ -62,6 +67,10 @@ def diagnose(
     plan = plan_verification(None, picture, gathered, window.settle_seconds, window.window_seconds, window.samples_min)
     warnings = _warnings(coverage, gathered, picture)
     blind = _blind(coverage, picture)
+    around = look_around(incident, gathered, picture) if picture.trouble_at is not None else Around(incident.service)
+    for neighbour in gathered.neighbours:
+        if picture.trouble_at is not None and neighbour.changes is not None:
+            note_commits(notebook, neighbour.changes, neighbour.service)
     if picture.trouble_at is None and not blind:
         diagnosis = Diagnosis(
             outcome=Outcome.HEALTHY,
@@ -81,7 +90,7 @@ def diagnose(
             rejected_remedies=(),
             verification=plan,
         )
-    candidates = find_candidates(incident.service, picture, gathered, knobs, depends_on)
+    candidates = find_candidates(incident.service, picture, gathered, knobs, depends_on, around)
     shares = probabilities(candidates)
     if blind:
         shares = [min(share, CAPPED_PROBABILITY) for share in shares]
@@ -108,7 +117,7 @@ def diagnose(
             kind=top.kind,
             cause=top.cause,
             probability=round(support, 4),
-            summary=_summary(top, picture),
+            summary=_summary(top, picture, incident.service),
             claims=_claims(notebook, picture, top),
             warnings=tuple(warnings),
         )
@@ -153,11 +162,54 @@ def _warnings(coverage: SettledCoverage, gathered: Gathered, picture: Picture) -
     if gathered.logs is not None:
         out += list(gathered.logs.warnings)
     if picture.onset is not None and picture.onset.censored and not picture.squeezed:
-        out.append("the growth began before the metrics do; timing counts for less")
+        what = "growth" if picture.of_memory else "trouble"
+        out.append(f"the {what} began before the metrics do; timing counts for less")
     return out
 
 
+def _work_signal(move: Move) -> Signal:
+    return Signal(move.signal.key, move.signal.names, move.signal.values, move.signal.series)
+
+
+def _note_work(notebook: Notebook, picture: Picture) -> None:
+    """Number the signal in trouble, the requests, and what moved most with it."""
+    moved = [m for m in picture.moves if m.harmful and m is not picture.work]
+    moved.sort(key=lambda m: (-abs(m.shift.score) if m.shift else 0.0, m.signal.key))
+    for move in (picture.work, picture.requests, *moved[:8]):
+        if move is not None:
+            signal = _work_signal(move)
+            notebook.metric(picture.signals, signal, describe_move(picture.signals, move))
+
+
+def describe_move(signals: Signals, move: Move) -> str:
+    """Return a sentence on how a signal of work went."""
+    show = _shown_as(move.signal.unit)
+    name, shift = move.signal.names[0], move.shift
+    if shift is None:
+        known = move.signal.values[np.isfinite(move.signal.values)]
+        level = show(float(np.median(known))) if known.size else "no samples"
+        return f"{name} ({move.signal.aspect.value}): {level}, as before all along"
+    how = {"level": "went from", "slope": "rose slowly from" if shift.score > 0 else "fell slowly from"}.get(
+        shift.kind, "swings more widely, from"
+    )
+    return (
+        f"{name} ({move.signal.aspect.value}): {how} {show(shift.before)} to {show(shift.after)}"
+        f" about {format_instant(instant_of(shift.at))}"
+    )
+
+
+def _shown_as(unit: str) -> Callable[[float], str]:
+    if unit == "seconds":
+        return format_seconds
+    if unit == "share":
+        return lambda value: f"{value:.1%}"
+    return format_bytes if unit == "bytes" else format_number
+
+
 def _note_metrics(notebook: Notebook, picture: Picture) -> None:
+    if not picture.of_memory:
+        _note_work(notebook, picture)
+        return
     signals = picture.signals
     for role in (
         "heap_used",
@@ -198,6 +250,8 @@ def _cite(notebook: Notebook, picture: Picture, c: Candidate) -> None:
 
 
 def _vital_role(picture: Picture) -> str:
+    if not picture.of_memory:
+        return picture.work.signal.key if picture.work is not None else picture.resource
     return {
         "heap": "heap_used",
         "metaspace": "metaspace_used",
@@ -221,7 +275,36 @@ def _hypothesis(index: int, c: Candidate, share: float) -> Hypothesis:
     )
 
 
-def _summary(top: Candidate, picture: Picture) -> str:
+def _work_summary(top: Candidate, picture: Picture, service: str) -> str:
+    """Return the diagnosis of a trouble of work in one sentence."""
+    moved = f"{WORDS[picture.resource]} of {service}: {_from_to(picture)}"
+    if top.change is not None or top.commit is not None:
+        who = f"commit {top.cause.commit[:8]} by {top.cause.author}" if top.cause.commit else "a change"
+        where = f" of {top.cause.service}" if top.cause.service != service else ""
+        what = (
+            f"changed {top.change.key}{where} from {top.change.old or '(not set)'} to {top.change.new or '(not set)'}"
+            if top.change is not None
+            else f"changed {top.cause.path}{where}, whose keys are not readable"
+        )
+        return f"{moved}, since {who} {what}"
+    if top.kind is CauseKind.LOAD:
+        return f"{moved}, because traffic grew ×{format_number(picture.load_growth or 1.0)}, and no change explains it"
+    if top.kind is CauseKind.DEPENDENCY:
+        return f"{moved}, because {top.cause.service} became slow or failed, and no recorded change explains it"
+    return f"{moved}: {top.summary}"
+
+
+def _from_to(picture: Picture) -> str:
+    work = picture.work
+    if work is None or work.shift is None:
+        return "in trouble"
+    show = _shown_as(work.signal.unit)
+    return f"{work.signal.names[0]} went from {show(work.shift.before)} to {show(work.shift.after)}"
+
+
+def _summary(top: Candidate, picture: Picture, service: str) -> str:
+    if not picture.of_memory:
+        return _work_summary(top, picture, service)
     what = WORDS[picture.resource]
     if top.change is not None:
         who = f"commit {top.cause.commit[:8]} by {top.cause.author}" if top.cause.commit else "a change"
@@ -244,11 +327,20 @@ def _undecided(blind: str, top: Candidate, support: float, picture: Picture) -> 
     if blind:
         return f"no diagnosis: {blind}"
     if top.kind is CauseKind.UNKNOWN:
-        return f"{WORDS[picture.resource]} runs out, and nothing that was gathered explains it; next: {top.next_check}"
+        trouble = (
+            f"{WORDS[picture.resource]} runs out"
+            if picture.of_memory
+            else f"{WORDS[picture.resource]}: {_from_to(picture)}"
+        )
+        return f"{trouble}, and nothing that was gathered explains it; next: {top.next_check}"
     return f"no cause stands out (the best, {top.summary}, at {support:.0%}); next: {top.next_check}"
 
 
 def _healthy_summary(incident: Incident, picture: Picture) -> str:
+    if not picture.of_memory:
+        asked = ", ".join(s.value for s in incident.symptoms)
+        seen = f"; {describe_move(picture.signals, picture.work)}" if picture.work is not None else ""
+        return f"healthy: {asked or 'nothing'} was asked about and not seen in the window{seen}"
     ratio = picture.ratio()
     known = ratio[np.isfinite(ratio)]
     level = (
@@ -266,6 +358,9 @@ def _healthy_summary(incident: Incident, picture: Picture) -> str:
 
 def _vital_claims(notebook: Notebook, picture: Picture) -> tuple[Claim, ...]:
     number = notebook.find(f"metric:{_vital_role(picture)}")
+    if not picture.of_memory:
+        said = describe_move(picture.signals, picture.work) if picture.work is not None else ""
+        return (Claim(text=said, evidence=(number,)),) if number is not None else ()
     signal = picture.signals.get(_vital_role(picture))
     if number is None or signal is None:
         return ()
@@ -278,9 +373,9 @@ def _claims(notebook: Notebook, picture: Picture, top: Candidate) -> tuple[Claim
         began = (
             "The limit came down"
             if picture.squeezed
-            else "The growth began before the data does, by"
+            else f"{'The growth' if picture.of_memory else 'The trouble'} began before the data does, by"
             if picture.onset.censored
-            else "The growth began"
+            else f"{'The growth' if picture.of_memory else 'The trouble'} began"
         )
         claims.append(
             Claim(text=f"{began} about {format_instant(instant_of(picture.onset.at))}", evidence=claims[0].evidence)

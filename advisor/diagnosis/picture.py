@@ -11,10 +11,22 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from advisor.diagnosis.jvm import Memory, quantity_of, read_memory, size_of
+from advisor.diagnosis.work import (
+    RESOURCE_OF,
+    SYMPTOM_OF,
+    Move,
+    aspects_asked,
+    choose_trouble,
+    log_series,
+    log_signal,
+    read_all,
+    read_moves,
+)
 from advisor.evidence import CommitChange, Gathered, LogAnswer
+from advisor.evidence.aspects import Aspect
 from advisor.evidence.change_points import Onset, bend, floor_of, trend
 from advisor.evidence.signals import Array, Life, Signals, build_signals, smooth
-from advisor.incident import Incident, Symptom, read_symptoms
+from advisor.incident import MEMORY_SYMPTOMS, Incident, Symptom, read_symptoms
 
 PRESSURE_RATIO = 0.82  # a floor above this share of the ceiling leaves the collector no room to work
 GC_SHARE_HIGH = 0.25  # of wall time; HotSpot itself gives up at 0.98
@@ -43,7 +55,17 @@ WORDS = {
     "threads": "live threads",
     "direct": "direct memory",
     "rss": "process memory",
+    "latency": "response time",
+    "errors": "failures",
+    "pool": "the connection pool",
+    "workers": "worker threads",
+    "queue": "the queue",
+    "cpu": "CPU",
+    "restarts": "restarts",
+    "throughput": "throughput",
+    "disk": "disk space",
 }
+MEMORY = frozenset(_VITAL)  # what fills up; everything else is work that is done slowly, wrongly or not at all
 
 
 @dataclass(slots=True)
@@ -78,11 +100,45 @@ class Picture:
     load_growth: float | None = None
     crashes: tuple[float, ...] = ()
     slope_per_second: float = 0.0
-    notes: tuple[str, ...] = ()
+    moves: tuple[Move, ...] = ()
+    work: Move | None = None
+    asked_measured: bool = True
+
+    @property
+    def limit(self) -> float | None:
+        """Return the limit as it stands at the end; None where none is known."""
+        known = self.ceiling[np.isfinite(self.ceiling)]
+        return float(known[-1]) if known.size else None
+
+    @property
+    def of_memory(self) -> bool:
+        """Return whether the trouble is one of memory (or live threads): something that fills up."""
+        return self.resource in MEMORY
+
+    @property
+    def requests(self) -> Move | None:
+        """Return the move of all that comes in; None where that is not measured."""
+        found = [m for m in self.moves if m.signal.aspect is Aspect.REQUESTS and m.signal.scope == "inbound"]
+        return max(found, key=lambda m: (float(np.nansum(m.signal.values)), m.signal.key), default=None)
+
+    @property
+    def troubles(self) -> dict[str, float]:
+        """Return what is in trouble, by the mechanisms' word, with its weight: what was chosen 1, what moved along less."""
+        found = {self.resource: 1.0}
+        onset = self.onset
+        for move in self.moves:
+            word = RESOURCE_OF.get(move.signal.aspect, "")
+            if not word or not move.harmful or move.shift is None or move.signal.scope == "outbound":
+                continue
+            if onset is None or move.shift.latest >= onset.earliest - 2 * self.signals.step:
+                found.setdefault(word, 0.8)
+        return found
 
     @property
     def measured(self) -> bool:
         """Return whether the resource in trouble was measured at all."""
+        if not self.of_memory and self.work is None:
+            return self.asked_measured
         return bool(np.count_nonzero(np.isfinite(self.vital)) >= 5)
 
     @property
@@ -115,10 +171,16 @@ def draw_picture(incident: Incident, gathered: Gathered) -> Picture:
             picture.symptom_times = {s: times for s, times in earlier.items() if times}
     picture.symptoms = _symptoms(incident, picture.symptom_times)
     if signals.times.size:
+        asked = incident.symptoms
+        _read_work(picture, gathered, noticed)
         _choose_resource(picture, noticed)
         _find_trouble(picture, noticed)
-        if picture.trouble_at is not None:
+        about_memory = bool(picture.symptom_times) or (bool(asked) and asked[0] in MEMORY_SYMPTOMS)
+        if not about_memory and not _memory_presses(picture) and (asked or picture.trouble_at is None):
+            _draw_work(picture, asked, noticed)
+        elif picture.trouble_at is not None:
             _find_onset(picture)
+        if picture.trouble_at is not None:
             picture.load_growth = _load_growth(picture)
     elif picture.symptom_times:
         picture.trouble_at = min(min(times) for times in picture.symptom_times.values())
@@ -126,9 +188,72 @@ def draw_picture(incident: Incident, gathered: Gathered) -> Picture:
     return picture
 
 
+def _read_work(picture: Picture, gathered: Gathered, noticed: float | None) -> None:
+    """Set every signal of the service with its change point; the log's error lines count as a signal too."""
+    times, step = picture.signals.times, picture.signals.step
+    signals = read_all(gathered.metrics, times, step)
+    logs = gathered.logs
+    if logs is not None and logs.first_at is not None:
+        begin, end = gathered.start.timestamp(), gathered.end.timestamp()
+        lines = log_signal(log_series(logs, begin, max(1.0, (end - begin) / 500)), times)
+        signals = (*signals, lines) if lines is not None else signals
+    picture.moves = read_moves(signals, times, None, noticed)
+
+
+def _memory_presses(picture: Picture) -> bool:
+    """Return whether memory is what slows the service down: processes that ended at their ceiling, or a busy collector."""
+    if picture.trouble_at is None:
+        return False
+    if picture.crashes:
+        return True
+    gc = picture.signals.get("gc_seconds")
+    if gc is None or picture.resource != "heap":
+        return False
+    with np.errstate(invalid="ignore"):
+        busy = np.flatnonzero((smooth(gc.values, 5) >= GC_SHARE_HIGH) & (picture.ratio() >= 0.6))
+    return bool(busy.size >= 5)
+
+
+def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | None) -> None:
+    """Set the trouble of the service's work: its signal, when it began, and when it was certain."""
+    times, step = picture.signals.times, picture.signals.step
+    work = choose_trouble(picture.moves, asked, noticed, step)
+    picture.trouble_at, picture.onset, picture.squeezed, picture.growth = None, None, False, 1.0
+    wanted = aspects_asked(asked)
+    picture.asked_measured = not wanted or any(m.signal.aspect in wanted for m in picture.moves)
+    if work is None or work.shift is None:
+        if wanted:
+            picture.resource = RESOURCE_OF[wanted[0]]
+            own = [m for m in picture.moves if m.signal.aspect in wanted]
+            if own:
+                picture.vital = picture.floor = own[0].signal.values
+                picture.ceiling = np.full(times.shape, np.nan)
+                picture.work = own[0]
+        return
+    shift = work.shift
+    picture.work, picture.resource = work, RESOURCE_OF[work.signal.aspect]
+    picture.vital = picture.floor = work.signal.values
+    picture.ceiling = np.full(times.shape, np.nan)
+    tolerance = max(2 * step, 0.005 * float(times[-1] - times[0]))
+    picture.onset = Onset(shift.at, shift.earliest - tolerance, max(shift.latest, shift.at), shift.censored, shift.kind)
+    # What was noticed late had been there before: the samples up to then tell what moved with it.
+    certain = max(shift.latest, shift.at) + 5 * step
+    picture.trouble_at = min(
+        float(times[-1]), max(certain, noticed) if noticed is not None else max(certain, float(times[-1]))
+    )
+    picture.baseline = shift.before
+    picture.growth = max(1.0, work.factor, 1.0 / work.factor if work.signal.worse < 0 else 0.0)
+    named = SYMPTOM_OF[picture.resource]
+    picture.symptoms = (named, *(s for s in picture.symptoms if s is not named))
+
+
 def _load_growth(picture: Picture) -> float | None:
     """Return how much the request rate grew since the onset; since the beginning of the data where the onset is not in it."""
-    requests, trouble = picture.signals.get("requests"), picture.trouble_at
+    trouble = picture.trouble_at
+    if not picture.of_memory:
+        came_in = picture.requests
+        return growth_of(picture, came_in.signal.values) if came_in is not None else None
+    requests = picture.signals.get("requests")
     if requests is None or trouble is None:
         return None
     sudden = _sudden_growth(picture, requests.values, trouble)

@@ -14,8 +14,7 @@ from advisor.diagnosis.jvm import heap_raise_fits
 from advisor.diagnosis.knobs import Effect
 from advisor.diagnosis.picture import WORDS, Picture
 from advisor.evidence import ChangeAnswer, ConfigValue, Gathered
-from advisor.evidence.signals import Signal
-from advisor.playbook import Action, Check, Comparison, Measure, VerificationPlan
+from advisor.playbook import Action
 from advisor.values import ActionType, CauseKind, Risk, format_bytes, format_seconds
 
 _MEDIUM_FAMILIES = frozenset(
@@ -27,10 +26,13 @@ def choose_remedies(
     top: Candidate | None, others: list[Candidate], picture: Picture, gathered: Gathered
 ) -> tuple[Remedy, ...]:
     """Return the actions worth proposing for the diagnosed cause, the best first; none without a diagnosis."""
-    if top is None or gathered.changes is None:
+    if top is None:
         return ()
+    changes = _changes_of(top, gathered)
+    if changes is None:
+        return (_escalate(f"{top.summary}: its configuration is not read here"),)
     if top.change is not None:
-        return _take_back(top, others, gathered.changes)
+        return _take_back(top, others, changes)
     if top.commit is not None:
         action = Action(
             type=ActionType.REVERT_COMMIT,
@@ -55,10 +57,18 @@ def choose_remedies(
         )
     if top.kind is CauseKind.LOAD:
         return (
-            *_scale(top.cause, gathered.changes.configuration),
+            *_scale(top.cause, changes.configuration),
             _escalate("traffic grew; its owner decides about capacity"),
         )
     return (_escalate(f"{top.summary}: a change of this service's configuration would not fix it"),)
+
+
+def _changes_of(top: Candidate, gathered: Gathered) -> ChangeAnswer | None:
+    """Return the history of the service that the cause belongs to; the own one where it is no neighbour's."""
+    if top.commit is None:
+        return gathered.changes
+    neighbour = next((n for n in gathered.neighbours if n.service == top.cause.service), None)
+    return neighbour.changes if neighbour is not None else gathered.changes
 
 
 def _take_back(top: Candidate, others: list[Candidate], changes: ChangeAnswer) -> tuple[Remedy, ...]:
@@ -199,6 +209,8 @@ def reject_remedies(top: Candidate | None, picture: Picture) -> tuple[RejectedRe
     """Return what somebody might do instead, and why it would not help, with the numbers."""
     if picture.trouble_at is None or not picture.measured:
         return ()
+    if not picture.of_memory:
+        return _reject_for_work(top)
     out: list[RejectedRemedy] = []
     if picture.resource in ("heap", "rss"):
         out.append(RejectedRemedy(action="raise_heap", why=_why_not_heap(top, picture)))
@@ -228,17 +240,30 @@ def reject_remedies(top: Candidate | None, picture: Picture) -> tuple[RejectedRe
     return tuple(out)
 
 
+def _reject_for_work(top: Candidate | None) -> tuple[RejectedRemedy, ...]:
+    """Return what is often done first when a service is slow or fails, and why it would leave the cause in place."""
+    if top is None or top.change is None:
+        return ()
+    what = f"{top.change.key} {top.change.old or '(not set)'} → {top.change.new or '(not set)'}"
+    out = [RejectedRemedy(action="restart", why=f"a new process reads the same configuration: {what} stays")]
+    if top.kind is not CauseKind.DEPLOY:
+        out.append(
+            RejectedRemedy(
+                action="scale", why=f"every further replica runs with {what} too; it costs more and does not fix it"
+            )
+        )
+    out.append(
+        RejectedRemedy(action="raise_heap", why="memory is not what is short; a larger heap changes nothing here")
+    )
+    return tuple(out)
+
+
 def _is_limit_change(c: Candidate) -> bool:
     return c.knob is not None and c.knob.effect is Effect.LIMIT
 
 
-def _ceiling(picture: Picture) -> float | None:
-    known = picture.ceiling[np.isfinite(picture.ceiling)]
-    return float(known[-1]) if known.size else None
-
-
 def _time_to_fill(picture: Picture) -> float | None:
-    top = _ceiling(picture)
+    top = picture.limit
     if top is None or picture.slope_per_second <= 0 or picture.squeezed:
         return None
     return max(0.0, top - (picture.baseline or 0.0)) / picture.slope_per_second
@@ -249,7 +274,7 @@ def _why_not_heap(top: Candidate | None, picture: Picture) -> str:
         return "the heap was large enough until the change lowered it; taking the change back is exact, any other size is a guess"
     if top is not None and top.kind is CauseKind.CAPACITY:
         return "more than the proposed size is not supported by what was measured"
-    ceiling = _ceiling(picture)
+    ceiling = picture.limit
     parts = []
     if picture.resource == "rss":
         parts.append(
@@ -274,148 +299,3 @@ def _why_not_heap(top: Candidate | None, picture: Picture) -> str:
         if fits is False:
             parts.append(f"and it does not fit: {words}")
     return "; ".join(parts)
-
-
-def plan_verification(
-    top: Candidate | None,
-    picture: Picture,
-    gathered: Gathered,
-    settle_seconds: int,
-    window_seconds: int,
-    samples_min: int,
-) -> VerificationPlan:
-    """Return what must hold after a change: the vital signal, the metric in the middle, no restart, no more errors."""
-    checks: list[Check] = []
-    signals = picture.signals
-    vital_role = {
-        "heap": "heap_used",
-        "metaspace": "metaspace_used",
-        "threads": "threads",
-        "direct": "direct_used",
-        "rss": "rss",
-    }[picture.resource]
-    vital = signals.get(vital_role)
-    ceiling = _ceiling(picture)
-    if vital is not None and picture.trouble_at is not None:
-        limit = _recovered_below(picture, ceiling)
-        if limit is not None:
-            measure = Measure.FLOOR if picture.resource in ("heap", "direct") else Measure.MEAN
-            checks.append(
-                Check(
-                    name=f"{WORDS[picture.resource]} is back",
-                    query=_query(vital, gathered, "max"),
-                    measure=measure,
-                    comparison=Comparison.AT_MOST,
-                    threshold=limit,
-                    unit="" if vital_role == "threads" else "bytes",
-                )
-            )
-    if picture.squeezed and top is not None:
-        role = {"heap": "heap_max", "metaspace": "metaspace_max", "direct": "direct_max", "rss": "memory_limit"}.get(
-            picture.resource
-        )
-        limit_signal = signals.get(role) if role else None
-        known = picture.ceiling[np.isfinite(picture.ceiling)]
-        if limit_signal is not None and known.size:
-            checks.append(
-                Check(
-                    name=f"limit of {WORDS[picture.resource]} is back",
-                    query=_query(limit_signal, gathered, "max"),
-                    measure=Measure.LAST,
-                    comparison=Comparison.AT_LEAST,
-                    threshold=round(0.97 * float(known.max())),
-                    unit="bytes",
-                )
-            )
-    if (
-        top is not None
-        and top.middle is not None
-        and top.middle_growth is not None
-        and top.middle_growth > 1.3
-        and not picture.squeezed
-        and top.middle.role in signals.gauges
-    ):
-        before = growth_base(picture, top.middle, top.effective_at)
-        if before is not None:
-            checks.append(
-                Check(
-                    name=f"{top.middle.names[0]} is back",
-                    query=_query(top.middle, gathered, "sum"),
-                    measure=Measure.MEAN,
-                    comparison=Comparison.AT_MOST,
-                    threshold=float(f"{max(1.5 * before, before + 5):.4g}"),
-                )
-            )
-    start = signals.get("start_time")
-    if start is not None:
-        checks.append(
-            Check(
-                name="no restart",
-                query=_query(start, gathered, "max"),
-                measure=Measure.CHANGES,
-                comparison=Comparison.AT_MOST,
-                threshold=0,
-                guard=True,
-            )
-        )
-    return VerificationPlan(
-        checks=tuple(checks), settle_seconds=settle_seconds, window_seconds=window_seconds, samples_min=samples_min
-    )
-
-
-def _recovered_below(picture: Picture, ceiling: float | None) -> float | None:
-    if picture.squeezed and ceiling is not None:
-        known = picture.ceiling[np.isfinite(picture.ceiling)]
-        return round(0.9 * float(known.max()))
-    options = []
-    if picture.baseline:
-        # A small baseline swings by more than half of itself without anything being wrong.
-        options.append(max(1.5 * picture.baseline, picture.baseline + 0.2 * (ceiling or 0.0)))
-    if ceiling:
-        options.append(0.75 * ceiling)
-    return round(min(options)) if options else None
-
-
-def growth_base(picture: Picture, signal: Signal, since: float | None) -> float | None:
-    """Return a signal's usual level before an instant (the onset by default)."""
-    at = since if since is not None else (picture.onset.at if picture.onset else None)
-    if at is None:
-        return None
-    values = signal.values[picture.signals.times < at]
-    values = values[np.isfinite(values)]
-    return float(np.median(values[values.size // 6 :])) if values.size >= 4 else None
-
-
-def _query(signal: Signal, gathered: Gathered, outer: str) -> str:
-    """Return bounded PromQL for a signal: its own names and the labels all its series share, with the service's matchers."""
-    shared = set(signal.series[0].labels)
-    for series in signal.series[1:]:
-        shared &= set(series.labels)
-    kinds = [
-        (k, v)
-        for k, v in sorted(shared)
-        if k
-        in (
-            "area",
-            "id",
-            "pool",
-            "type",
-            "jvm_memory_type",
-            "jvm_memory_pool_name",
-            "cache",
-            "name",
-            "queue",
-            "state",
-            "resource",
-        )
-    ]
-    matchers = ",".join([gathered.metric_query.strip("{}"), *(f'{k}="{_escaped(v)}"' for k, v in kinds)])
-    names = list(dict.fromkeys(signal.names))
-    name = names[0]
-    inner = f"{name}{{{matchers}}}"
-    per_replica = "sum by (instance, pod) " if outer == "max" and len(signal.series) > 1 else ""
-    return f"{outer}({per_replica}({inner}))" if per_replica else f"{outer}({inner})"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -14,6 +14,7 @@ from advisor.evidence.signals import Signal, Signals
 from advisor.values import digest, format_bytes, format_instant, format_number, format_seconds
 
 COMMITS_MAX = 60  # newest first; older ones are counted, not listed
+NEIGHBOUR_COMMITS_MAX = 20
 _BYTES_ROLES = ("heap", "metaspace", "direct", "rss", "memory")
 
 
@@ -78,15 +79,16 @@ class Notebook:
         query = " or ".join(f"{name}{g.metric_query}" for name in dict.fromkeys(signal.names))
         return self.add("M", f"metric:{signal.role}", said, g.metric_source, query, content, g.start, g.end)
 
-    def commit(self, commit: CommitChange) -> str:
-        """Add what a commit changed."""
+    def commit(self, commit: CommitChange, service: str = "") -> str:
+        """Add what a commit changed; ``service`` is named where it is not the one asked about."""
         g = self._gathered
         keys = [k for f in commit.files for k in f.keys]
         shown = "; ".join(f"{k.key}: {_cut(k.old)} → {_cut(k.new)}" for k in keys[:4])
         more = f" and {len(keys) - 4} more keys" if len(keys) > 4 else ""
         notes = "; ".join(f"{f.path}: {f.note}" for f in commit.files if f.note)
         what = shown + more or notes or ("no key changed" if commit.in_scope else "outside this service's paths")
-        said = f"{format_instant(commit.effective_at)} {commit.commit[:8]} {commit.author}: {_cut(commit.subject)} — {what}"
+        whose = f"{service}, " if service else ""
+        said = f"{whose}{format_instant(commit.effective_at)} {commit.commit[:8]} {commit.author}: {_cut(commit.subject)} — {what}"
         return self.add(
             "C",
             f"commit:{commit.commit}",
@@ -103,11 +105,13 @@ class Notebook:
         return self.add("L", subject, said, self._gathered.log_source, subject, content, start, end)
 
 
-def note_commits(notebook: Notebook, changes: ChangeAnswer) -> None:
-    """Number the commits in scope, newest first, then those beside it."""
-    chosen = [c for c in changes.commits if c.in_scope][:COMMITS_MAX]
+def note_commits(notebook: Notebook, changes: ChangeAnswer, neighbour: str = "") -> None:
+    """Number the commits in scope, newest first, then those beside it; of a neighbour the newest few."""
+    chosen = [c for c in changes.commits if c.in_scope][: NEIGHBOUR_COMMITS_MAX if neighbour else COMMITS_MAX]
     for commit in chosen:
-        notebook.commit(commit)
+        notebook.commit(commit, neighbour)
+    if neighbour:
+        return
     outside = [c for c in changes.commits if not c.in_scope]
     for commit in outside[: max(0, min(20, COMMITS_MAX - len(chosen)))]:
         notebook.commit(commit)

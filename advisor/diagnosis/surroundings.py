@@ -1,0 +1,221 @@
+"""What else could have harmed the work: traffic, a limit too small, or a service that is called. Pure.
+
+The counterpart of `circumstances` for slow answers, failures, pools, threads, queues and CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from advisor.diagnosis import Cause
+from advisor.diagnosis.candidate import LOAD_FLAT, LOAD_MOVED, PRIOR, Candidate, together
+from advisor.diagnosis.picture import WORDS, Picture, growth_of
+from advisor.diagnosis.work import Move
+from advisor.diagnosis.worked import loud_texts
+from advisor.evidence import LogAnswer
+from advisor.evidence.aspects import Aspect
+from advisor.evidence.signals import Signal
+from advisor.evidence.topology import closest, plain_name
+from advisor.values import CauseKind, format_number, format_seconds
+
+Chosen = npt.NDArray[np.bool_]
+
+FULL = 0.85  # of a limit: from here on waiting grows without bound (M/M/1 at 85 %: nearly seven times the service time)
+_CALL_FAILS = re.compile(
+    r"timed? ?out|timeout|refused|unreachable|reset by peer|unknown ?host|no such host|unavailable|50[234]|name or service not known"
+    r"|connect|handshake|deadline exceeded|no route|broken pipe|circuit",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A service that is called, and what is known of its state.
+
+    Attributes:
+        known_as: Every name that metrics use for it.
+        state: Its own picture in one word: ``troubled``, ``well`` or ``unknown``.
+        said: What its trouble is.
+        onset: When its trouble began.
+        where: The term of its place in the call graph, in log-odds.
+    """
+
+    service: str
+    known_as: frozenset[str]
+    state: str
+    said: str = ""
+    onset: float | None = None
+    where: tuple[float, str] | None = None
+
+
+def judge_work_load(service: str, picture: Picture) -> Candidate:
+    """Return the case for more traffic."""
+    c = Candidate(CauseKind.LOAD, Cause(service=service), "more traffic than the service was sized for")
+    c.add("prior", PRIOR[CauseKind.LOAD], "traffic grows now and then")
+    c.next_check = "compare the request rate with the same hours of the days before"
+    requests = picture.requests
+    if requests is None:
+        c.add("traffic", -1.5, "no request rate is measured, so growth of traffic is not shown")
+        return c
+    growth = picture.load_growth
+    if growth is None or picture.onset is None:
+        c.add("traffic", -1.0, "the request rate is not measured on both sides of the onset")
+        return c
+    c.middle = Signal(requests.signal.key, requests.signal.names, requests.signal.values, requests.signal.series)
+    c.middle_growth = growth
+    alike = together(picture, requests.signal.values, float(picture.signals.times[0]))
+    if growth >= LOAD_MOVED:
+        late = requests.shift is not None and requests.shift.earliest > picture.onset.latest + 2 * picture.signals.step
+        value = min(3.5, 1.5 + 2.0 * math.log2(growth) + (0.8 if alike > 0.6 else 0.0))
+        if late:
+            c.add("traffic", -1.5, f"requests grew ×{format_number(growth)}, but after the trouble had begun")
+        elif picture.resource == "throughput":
+            c.add("traffic", -2.0, "more comes in, not less")
+        else:
+            share = (
+                0.7 if picture.resource == "errors" else 1.0
+            )  # failures are asked for again: traffic may be the effect
+            c.add(
+                "traffic",
+                value * share,
+                f"requests grew ×{format_number(growth)}"
+                + (f", together with {WORDS[picture.resource]} (rank correlation {alike:.2f})" if alike > 0.6 else ""),
+            )
+    elif growth <= LOAD_FLAT:
+        c.add("traffic", -3.5, f"requests did not grow (×{format_number(growth)})")
+    else:
+        c.add("traffic", -1.0, f"requests grew a little (×{format_number(growth)})")
+    return c
+
+
+def judge_work_capacity(service: str, picture: Picture) -> Candidate:
+    """Return the case for a limit that never fitted normal work, or that normal work grew into."""
+    c = Candidate(
+        CauseKind.CAPACITY,
+        Cause(service=service),
+        f"a limit is too small for normal work: {WORDS[picture.resource]}",
+    )
+    c.add("prior", PRIOR[CauseKind.CAPACITY], "limits are often set once and forgotten")
+    c.next_check = "hold use against its limit over the last weeks"
+    used = [
+        m
+        for m in picture.moves
+        if m.signal.unit == "share"
+        and m.signal.aspect in (Aspect.POOL, Aspect.WORKERS, Aspect.CPU, Aspect.DISK, Aspect.MEMORY)
+    ]
+    onset, times = picture.onset, picture.signals.times
+    if not used or onset is None:
+        c.add("level", -0.8, "use against a limit is not measured")
+        return c
+    before = {m.signal.key: _median(m, times < onset.at) for m in used}
+    after = {m.signal.key: _median(m, times >= onset.at) for m in used}
+    high = [m for m in used if before[m.signal.key] >= FULL * 0.8 and after[m.signal.key] >= FULL]
+    full = [m for m in used if after[m.signal.key] >= FULL]
+    if high and onset.kind != "level":
+        c.add("level", 2.2, f"{high[0].signal.names[0]} stood at {before[high[0].signal.key]:.0%} of its limit before")
+    elif high:
+        c.add("level", 0.8, f"{high[0].signal.names[0]} stood at {before[high[0].signal.key]:.0%} of its limit before")
+    elif full and onset.kind == "slope":
+        c.add("level", 0.8, f"{full[0].signal.names[0]} grew slowly to {after[full[0].signal.key]:.0%} of its limit")
+    else:
+        c.add("level", -1.8, "nothing was near its limit before")
+    return c
+
+
+def _median(move: Move, chosen: Chosen) -> float:
+    values = move.signal.values[chosen]
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else 0.0
+
+
+def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None) -> Candidate:
+    """Return the case for a service that is called and became slow, failing or silent."""
+    c = Candidate(
+        CauseKind.DEPENDENCY,
+        Cause(service=peer.service),
+        f"{peer.service}, which is called, became slow or failed",
+    )
+    c.add("prior", PRIOR[CauseKind.DEPENDENCY], "dependencies fail now and then")
+    c.next_check = f"look at {peer.service} itself: what changed there, and since when"
+    _calls_to(c, peer, picture)
+    if peer.state == "troubled":
+        lead = (
+            picture.onset is None or peer.onset is None or peer.onset <= picture.onset.latest + 3 * picture.signals.step
+        )
+        c.add("its own state", 1.5 if lead else -0.5, f"{peer.service}: {peer.said}" + ("" if lead else ", but later"))
+    elif peer.state == "well":
+        c.add("its own state", -1.5, f"{peer.service} went on as before by its own metrics")
+    if logs is not None:
+        named = next((t for t in loud_texts(picture, logs) if _names(peer, t) and _CALL_FAILS.search(t)), None)
+        if named is not None:
+            c.add("log", 1.6, f"the log names it: {named[:120]}")
+    if peer.where is not None:
+        c.add("where it shows", *peer.where)
+    return c
+
+
+def _calls_to(c: Candidate, peer: Peer, picture: Picture) -> None:
+    """Add how the calls to a peer went, as the caller measures them."""
+    calls = [
+        m
+        for m in picture.moves
+        if m.signal.scope == "outbound"
+        and m.signal.aspect in (Aspect.LATENCY, Aspect.ERRORS, Aspect.AVAILABILITY)
+        and (not m.signal.peer or m.signal.peer in peer.known_as or closest(m.signal.peer, (peer.service,)))
+    ]
+    own = [m for m in calls if m.signal.peer] or calls
+    if not own or picture.onset is None:
+        c.add("calls to it", -0.4, "calls to it are not measured")
+        return
+    slack = 3 * picture.signals.step
+    moved = [m for m in own if m.harmful and m.shift is not None and m.shift.earliest <= picture.onset.latest + slack]
+    moved = [m for m in moved if m.shift is not None and m.shift.latest >= picture.onset.earliest - slack]
+    if not moved:
+        factors = [g for m in own if (g := growth_of(picture, m.signal.values)) is not None]
+        most = max(factors, default=1.0)
+        if most <= 1.3:
+            c.add("calls to it", -2.0, f"calls took as long and failed as rarely as before ({own[0].signal.names[0]})")
+        return
+    best = max(moved, key=lambda m: (abs(m.shift.score) if m.shift else 0.0, m.signal.key))
+    c.middle = Signal(best.signal.key, best.signal.names, best.signal.values, best.signal.series)
+    c.middle_growth = best.factor
+    value = min(3.2, 1.5 + 0.5 * math.log2(max(1.0, best.factor)))
+    accounted = _accounts_for(best, picture)
+    if best.signal.aspect is Aspect.LATENCY and accounted is not None and accounted < 0.2:
+        value = 0.2  # it became slower, by far too little to matter
+    shown = (
+        f"{format_seconds(best.shift.before)} to {format_seconds(best.shift.after)}"
+        if best.signal.aspect is Aspect.LATENCY and best.shift is not None
+        else f"×{format_number(best.factor)}"
+    )
+    c.add("calls to it", value, f"{best.signal.names[0]} went from {shown} as the trouble began")
+
+
+def _accounts_for(move: Move, picture: Picture) -> float | None:
+    """Return which part of our own slowing down the calls' slowing down makes up; None where that cannot be said."""
+    work = picture.work
+    if work is None or work.signal.aspect is not Aspect.LATENCY or work.shift is None or move.shift is None:
+        return None
+    own = work.shift.after - work.shift.before
+    return (move.shift.after - move.shift.before) / own if own > 0 else None
+
+
+def _names(peer: Peer, text: str) -> bool:
+    lowered = text.lower()
+    return any(
+        re.search(rf"(?<![a-z0-9]){re.escape(n.lower())}(?![a-z0-9])", lowered) for n in peer.known_as if len(n) >= 3
+    )
+
+
+def peers_in_metrics(picture: Picture) -> frozenset[str]:
+    """Return the plain names of what the service calls, as its own outbound metrics say."""
+    return frozenset(
+        name
+        for m in picture.moves
+        if m.signal.scope == "outbound" and m.signal.peer and (name := plain_name(m.signal.peer))
+    )

@@ -1,0 +1,214 @@
+"""What is wrong with the work of a service: slow answers, failures, a pool or its threads used up, a backlog, CPU, restarts.
+
+The counterpart of the memory part of `picture`: chooses the signal that is in trouble, and when the trouble began. Every
+signal of the service is looked at, so that a cause can be told by what moved with it. Pure; concludes nothing about causes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from advisor.evidence import LogAnswer, Series
+from advisor.evidence.aspects import Aspect, AspectSignal, read_aspects
+from advisor.evidence.shifts import CLEAR, Shift, find_shifts
+from advisor.evidence.signals import Array
+from advisor.incident import Symptom
+
+# Which aspects show a symptom, the one that says it best first.
+ASPECTS_OF: dict[Symptom, tuple[Aspect, ...]] = {
+    Symptom.LATENCY: (Aspect.LATENCY,),
+    Symptom.ERRORS: (Aspect.ERRORS, Aspect.AVAILABILITY),
+    Symptom.POOL_EXHAUSTED: (Aspect.POOL,),
+    Symptom.THREADS_EXHAUSTED: (Aspect.WORKERS, Aspect.POOL),
+    Symptom.QUEUE_GROWTH: (Aspect.QUEUE,),
+    Symptom.CPU_SATURATION: (Aspect.CPU, Aspect.THROTTLING),
+    Symptom.RESTARTS: (Aspect.RESTARTS, Aspect.AVAILABILITY),
+    Symptom.THROUGHPUT_DROP: (Aspect.REQUESTS, Aspect.AVAILABILITY),
+    Symptom.DISK_FULL: (Aspect.DISK,),
+}
+SYMPTOM_OF: dict[str, Symptom] = {
+    "latency": Symptom.LATENCY,
+    "errors": Symptom.ERRORS,
+    "pool": Symptom.POOL_EXHAUSTED,
+    "workers": Symptom.THREADS_EXHAUSTED,
+    "queue": Symptom.QUEUE_GROWTH,
+    "cpu": Symptom.CPU_SATURATION,
+    "restarts": Symptom.RESTARTS,
+    "throughput": Symptom.THROUGHPUT_DROP,
+    "disk": Symptom.DISK_FULL,
+}
+# The word of the mechanisms (knobs.yaml) for an aspect in trouble.
+RESOURCE_OF: dict[Aspect, str] = {
+    Aspect.LATENCY: "latency",
+    Aspect.ERRORS: "errors",
+    Aspect.AVAILABILITY: "errors",
+    Aspect.POOL: "pool",
+    Aspect.WORKERS: "workers",
+    Aspect.QUEUE: "queue",
+    Aspect.CPU: "cpu",
+    Aspect.THROTTLING: "cpu",
+    Aspect.RESTARTS: "restarts",
+    Aspect.REQUESTS: "throughput",
+    Aspect.DISK: "disk",
+}
+# What users of a service notice; the rest explains it.
+_FELT = (Aspect.ERRORS, Aspect.LATENCY, Aspect.AVAILABILITY, Aspect.RESTARTS, Aspect.QUEUE)
+# How much of a move is worth a page, whatever the noise: factor, and absolute step where the level before was near nothing.
+_MATTERS: dict[Aspect, tuple[float, float]] = {
+    Aspect.LATENCY: (1.3, 0.02),
+    Aspect.ERRORS: (1.5, 0.004),
+    Aspect.AVAILABILITY: (1.005, 0.005),
+    Aspect.POOL: (1.3, 0.1),
+    Aspect.WORKERS: (1.3, 0.1),
+    Aspect.QUEUE: (1.5, 1.0),
+    Aspect.CPU: (1.3, 0.05),
+    Aspect.THROTTLING: (1.3, 0.03),
+    Aspect.RESTARTS: (1.01, 1e-9),
+    Aspect.REQUESTS: (1.3, 0.0),
+    Aspect.DISK: (1.1, 0.02),
+}
+LOG_KEY = "log lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One signal with its change point; ``shift`` is None where it went on as before."""
+
+    signal: AspectSignal
+    shift: Shift | None
+
+    @property
+    def factor(self) -> float:
+        """Return the level after by the level before, 1 where nothing moved; 99 where there was nothing before."""
+        if self.shift is None:
+            return 1.0
+        before, after = self.shift.before, self.shift.after
+        if abs(before) < 1e-9:
+            return 99.0 if abs(after) > 1e-9 else 1.0
+        return min(99.0, max(0.01, after / before)) if after / before > 0 else 0.01
+
+    @property
+    def harmful(self) -> bool:
+        """Return whether it moved clearly, in the bad direction, by enough to matter."""
+        if self.shift is None or abs(self.shift.score) < CLEAR or self.signal.worse == 0:
+            return False
+        return self.shift.score * self.signal.worse > 0 and self._matters()
+
+    def _matters(self) -> bool:
+        if self.shift is None:
+            return False
+        factor, step = _MATTERS.get(self.signal.aspect, (1.3, 0.0))
+        before, after = self.shift.before, self.shift.after
+        if abs(after - before) < step:
+            return False
+        low, high = sorted((abs(before), abs(after)))
+        return low < 1e-9 or high / low >= factor
+
+
+def log_series(logs: LogAnswer | None, start: float, bucket_seconds: float) -> tuple[Series, ...]:
+    """Return how many lines of level ERROR (and FATAL) the log had a second, as a counter's series would tell it."""
+    if logs is None or bucket_seconds <= 0 or logs.first_at is None or logs.last_at is None:
+        return ()
+    counts: dict[int, int] = {}
+    for template in logs.templates:
+        if template.level in ("ERROR", "FATAL", "CRITICAL", "SEVERE"):
+            for bucket, count in template.buckets:
+                counts[bucket] = counts.get(bucket, 0) + count
+    if not counts:
+        return ()
+    first = int((logs.first_at.timestamp() - start) // bucket_seconds)
+    last = int((logs.last_at.timestamp() - start) // bucket_seconds)
+    buckets = range(max(first, 0), last + 1)
+    times = tuple(start + (b + 0.5) * bucket_seconds for b in buckets)
+    values = tuple(counts.get(b, 0) / bucket_seconds for b in buckets)
+    return (Series(name=LOG_KEY, labels=(("level", "error"),), times=times, values=values),) if len(times) >= 3 else ()
+
+
+def log_signal(series: Iterable[Series], times: Array) -> AspectSignal | None:
+    """Return the rate of error lines on the grid."""
+    one = next(iter(series), None)
+    if one is None or times.size < 3:
+        return None
+    values = np.interp(times, one.times, one.values, left=np.nan, right=np.nan)
+    return AspectSignal(
+        aspect=Aspect.ERRORS,
+        key=f"{LOG_KEY}{{level=error}}",
+        names=(LOG_KEY,),
+        values=np.asarray(values, dtype=np.float64),
+        worse=1,
+        scope="inbound",
+        peer="",
+        unit="per second",
+        series=(one,),
+    )
+
+
+def read_moves(
+    signals: tuple[AspectSignal, ...], times: Array, until: float | None, near: float | None
+) -> tuple[Move, ...]:
+    """Return every signal with its change point."""
+    usable = [s for s in signals if np.count_nonzero(np.isfinite(s.values)) >= 5]
+    if not usable:
+        return ()
+    matrix = np.vstack([s.values for s in usable])
+    shifts = find_shifts(times, matrix, until=until, near=near, worse=0)
+    return tuple(Move(signal, shift) for signal, shift in zip(usable, shifts, strict=True))
+
+
+def choose_trouble(
+    moves: tuple[Move, ...], asked: tuple[Symptom, ...], noticed: float | None, step: float
+) -> Move | None:
+    """Return the move that is the trouble: of what was asked about, else of what users notice.
+
+    Where nothing measures what was asked about, whatever is used up (a pool, threads, CPU) stands in for it.
+    """
+    harmful = [m for m in moves if m.harmful and _near(m, noticed, step)]
+    whole = [m for m in harmful if m.signal.rank >= 0]
+    if whole or not asked:  # a part (one route, one statistic) speaks only where nothing speaks for the whole
+        harmful = whole
+    aspects = [a for s in asked for a in ASPECTS_OF.get(s, ())]
+    measured = any(m.signal.aspect in aspects for m in moves)
+    groups = [
+        [m for m in harmful if m.signal.aspect in aspects and m.signal.scope != "outbound"],
+        [m for m in harmful if m.signal.aspect in aspects],
+        [m for m in harmful if m.signal.aspect in _FELT and m.signal.scope == "inbound"],
+        [m for m in harmful if m.signal.aspect in _FELT and m.signal.scope == "own"],
+    ]
+    if asked and not measured:
+        groups.append([m for m in harmful if m.signal.aspect in RESOURCE_OF and m.signal.aspect is not Aspect.REQUESTS])
+    return next((max(group, key=lambda m: _weight(m, aspects)) for group in groups if group), None)
+
+
+def _weight(move: Move, aspects: list[Aspect]) -> tuple[float, float, str]:
+    """Return how well a move shows the trouble: a signal of all the work before one of a part, then the clearest."""
+    shift = move.shift
+    order = -aspects.index(move.signal.aspect) if move.signal.aspect in aspects else -len(aspects)
+    own = {"inbound": 1.0, "own": 0.5, "outbound": 0.0}.get(move.signal.scope, 0.0)
+    from_log = 0.6 if move.signal.names[:1] == (LOG_KEY,) else 0.0
+    size = math.log1p(abs(shift.score)) if shift is not None else 0.0
+    return order + own - from_log, size, move.signal.key
+
+
+def _near(move: Move, noticed: float | None, step: float) -> bool:
+    """Return whether a move was under way when somebody noticed; one that had ended long before is another story."""
+    shift = move.shift
+    if shift is None:
+        return False
+    if noticed is None:
+        return True
+    slack = max(300.0, 6 * step)
+    return shift.at <= noticed + slack and (shift.ended_at is None or shift.ended_at >= noticed - slack)
+
+
+def aspects_asked(asked: tuple[Symptom, ...]) -> tuple[Aspect, ...]:
+    """Return the aspects that would show the symptoms asked about."""
+    return tuple(dict.fromkeys(a for s in asked for a in ASPECTS_OF.get(s, ())))
+
+
+def read_all(series: Iterable[Series], times: Array, step: float) -> tuple[AspectSignal, ...]:
+    """Return the service's signals by aspect; nothing without a grid."""
+    return read_aspects(series, times, step) if times.size >= 3 else ()
