@@ -57,7 +57,14 @@ def make_case(seed: int, question: str = "service") -> Case:
         seed: Same seed, same incident.
         question: ``service`` (which service is at fault) or ``change`` (which of several changes about the same time).
     """
-    chance = np.random.default_rng([seed, len(question)])
+    for attempt in range(40):  # a fault that nobody would notice is no incident
+        case = _try_case(np.random.default_rng([seed, len(question), attempt]), seed, question)
+        if case is not None:
+            return case
+    raise RuntimeError(f"seed {seed} makes no incident that shows")
+
+
+def _try_case(chance: np.random.Generator, seed: int, question: str) -> Case | None:
     shop = _make_shop(chance)
     step = float(chance.choice(STEPS))
     calm, bad, after = _lengths(chance, step)
@@ -69,13 +76,16 @@ def make_case(seed: int, question: str = "service") -> Case:
     _break(chance, shop, state, guilty, fault, slice(calm, calm + bad))
     herrings = _herrings(chance, state, guilty, calm, bad)
     latency, errors, requests, usage = _run(shop, state, step)
-    symptom, aspect = _symptom(chance, shop, guilty, latency, errors, calm, bad)
+    seen = _symptom(chance, shop, guilty, latency, errors, calm, bad)
+    if seen is None:
+        return None
+    symptom, aspect = seen
     off = int(chance.integers(-5, 6)) if chance.random() < 0.6 else 0
     noticed = times[min(n - 1, max(0, calm + max(off, -calm // 4)))]
     changes = _changes(chance, shop, state, guilty, times, calm, step) if question == "change" else ()
     if question == "change":
         latency, errors, requests, usage = _run(shop, state, step)
-    services = _observe(chance, shop, state, latency, errors, requests, usage, step)
+    services = _observe(chance, shop, state, (latency, errors, requests, usage), step, seen)
     given = chance.random() < 0.5
     return Case(
         name=f"{question}-{seed}-{fault}-{step:g}s" + (f"-{len(herrings)}h" if herrings else ""),
@@ -240,8 +250,8 @@ def _run(shop: _Shop, state: _State, step: float) -> tuple[Array, Array, Array, 
 
 def _symptom(
     chance: np.random.Generator, shop: _Shop, guilty: int, latency: Array, errors: Array, calm: int, bad: int
-) -> tuple[int, str]:
-    """Return where a person would see it: the highest caller of the guilty one that shows it, and in what."""
+) -> tuple[int, str] | None:
+    """Return where a person would see it: mostly the highest caller of the guilty one that shows it, and in what."""
     above = {guilty}
     for a, b in sorted(shop.calls, reverse=True):
         if b in above:
@@ -253,7 +263,9 @@ def _symptom(
         return slower, float(errors[i, during].mean() - errors[i, before].mean())
 
     shown = [i for i in sorted(above) if rises(i)[0] > 0.15 or rises(i)[1] > 0.02]
-    seen = (shown[0] if chance.random() < 0.7 else int(chance.choice(shown))) if shown else min(above)
+    if not shown:
+        return None
+    seen = shown[0] if chance.random() < 0.7 else int(chance.choice(shown))
     slower, failing = rises(seen)
     return seen, "errors" if failing > 0.02 and failing > 0.1 * slower else "latency"
 
@@ -262,12 +274,12 @@ def _observe(
     chance: np.random.Generator,
     shop: _Shop,
     state: _State,
-    latency: Array,
-    errors: Array,
-    rate: Array,
-    usage: Array,
+    truth: tuple[Array, Array, Array, Array],
     step: float,
+    seen: tuple[int, str],
 ) -> tuple[ServiceSeries, ...]:
+    """Return what monitoring would have kept; the symptom itself is always measured, or nobody would have noticed."""
+    latency, errors, rate, usage = truth
     noise = float(chance.uniform(0.02, 0.15))
     missing = float(chance.choice([0.0, 0.1, 0.2]))
     gaps = float(chance.choice([0.0, 0.02, 0.1]))
@@ -297,11 +309,12 @@ def _observe(
             series["memory"] = (np.where(gone, np.nan, state.held[i] * 1e9),)
             waiting = usage[i] / (1 - np.minimum(usage[i], 0.97)) + (state.extra[i] * rate[i] if state.extra.size else 0.0)
             series["queue"] = (np.where(gone, np.nan, chance.poisson(np.clip(waiting, 0, 1e6)).astype(float)),)
-        series = {a: v for a, v in series.items() if chance.random() >= missing}
+        alarm = {"latency"} if seen[1] == "latency" else {"errors", "availability"}
+        series = {a: v for a, v in series.items() if chance.random() >= missing or (i == seen[0] and a in alarm)}
         if gaps:
             holes = chance.random(counts.size) < gaps
             series = {a: tuple(np.where(holes, np.nan, x) for x in v) for a, v in series.items()}
-        if chance.random() < 0.2 * missing:
+        if chance.random() < 0.2 * missing and i != seen[0]:
             series = {}
         services.append(ServiceSeries(name, series))
     return tuple(services)
