@@ -33,6 +33,8 @@ UNKNOWN_DIRECTION = 0.5
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORDS = re.compile(r"[a-z]+|\d+")
+# The name of a container says whose value it is, not which: "containers[worker]" holds no workers.
+_CONTAINER = re.compile(r"(containers)\[[^\[\]]*\]", re.I)
 # Words that say nothing about which thing a key or a metric is about.
 _COMMON = frozenset(
     "spring server service app application config configuration properties data value name max min maximum minimum size "
@@ -284,6 +286,7 @@ def _singular(word: str) -> str:
 
 
 LONG = 6  # letters from which on a word is looked for inside a run-together name too: shorter ones are in too many
+RUN = "="  # marks neighbours run together: they must be a whole word of the key, or "log dir" would be in "log.direct"
 _MATCHES_MAX = 50_000  # keys remembered by one index; a window with more distinct keys is matched anew
 
 
@@ -325,20 +328,20 @@ class _Index:
                 rarest = min(spelling, key=lambda word: (often[word], word))
                 self._by_word.setdefault(rarest, []).append((phrase, spelling))
         for spelling in [*(s for p in phrases for s in p.spellings), *(e for one in self._excluded for e in one)]:
-            self._long |= {word for word in spelling if len(word) >= LONG}
+            self._long |= {word for word in spelling if len(word) >= LONG and not word.startswith(RUN)}
 
     def best(self, key: str) -> Knob | None:
         """Return the family that fits a key best."""
         if key in self._found:
             return self._found[key]
-        found = self._search(words(key))
+        found = self._search(words(_CONTAINER.sub(r"\1", key)))
         if len(self._found) < _MATCHES_MAX:
             self._found[key] = found
         return found
 
     def _search(self, parts: tuple[str, ...]) -> Knob | None:
         joined = "".join(parts)
-        present = frozenset(parts) | {word for word in self._long if word in joined}
+        present = {*parts, *(RUN + part for part in parts), *(word for word in self._long if word in joined)}
         best: tuple[float, int] | None = None
         left_out: dict[int, bool] = {}
         for word in present:
@@ -363,14 +366,18 @@ def _spellings(wanted: tuple[str, ...]) -> tuple[frozenset[str], ...]:
         for stop in range(start + 2, len(wanted) + 1):
             run = "".join(wanted[start:stop])
             if len(run) >= LONG:  # "io" and "tls" side by side are in too many words
-                out.add(frozenset((*wanted[:start], run, *wanted[stop:])))
+                out.add(frozenset((*wanted[:start], RUN + run, *wanted[stop:])))
     return tuple(sorted(out, key=sorted))
 
 
 def _score(phrase: _Phrase, spelling: frozenset[str], parts: tuple[str, ...]) -> float:
-    """Return the number of words, and how near to the end they stand: the end of a key says what it is."""
-    places = [(i + 1) / len(parts) for i, word in enumerate(parts) if word in spelling]
-    return len(phrase.wanted) + (sum(places) / len(places) if places else 0.0)
+    """Return the number of words, and how near to the end they stand: the end of a key says what it is.
+
+    A run counts less than its words, or ``keep alive`` would fit ``keepalive`` better than a phrase that says so.
+    """
+    places = [(i + 1) / len(parts) for i, word in enumerate(parts) if word in spelling or RUN + word in spelling]
+    count = (len(phrase.wanted) + len(spelling)) / 2
+    return count + (sum(places) / len(places) if places else 0.0)
 
 
 # One index for each list of families in use, found by identity: a process has one list, a test a few.
