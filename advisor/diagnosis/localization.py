@@ -390,7 +390,7 @@ def _worst_stretch(
     wanted = [] if symptom is None else _symptom_rows(rows, symptom, aspect)
     if not wanted or places.size < 3:
         return fallback
-    badness = _standard(rows.scaled[wanted][:, places], rows.material[wanted])
+    badness = _badness(rows.scaled[wanted], rows.material[wanted], places)
     n = places.size
     begins = range(max(0, at - LATE_SAMPLES), min(n, at + LATE_SAMPLES + 1)) if noticed_at is not None else range(n)
     begins_at = np.array(begins)[:: max(1, len(begins) // 150)]
@@ -402,6 +402,7 @@ def _worst_stretch(
     size = np.where(valid, size, 1)
     rest = np.where(valid, n - size, 1)
     contrast = np.where(valid, (inside / size - (total[-1] - inside) / rest) * np.sqrt(size * rest / n), -np.inf)
+    contrast *= np.exp(-0.03 * np.abs(begins_at - at))[:, None]  # all else alike, what began when it was noticed
     i, j = np.unravel_index(int(np.argmax(contrast)), contrast.shape)
     if contrast[i, j] < 1.5:
         return fallback
@@ -415,13 +416,21 @@ def _symptom_rows(rows: _Rows, symptom: int, aspect: str | None) -> list[int]:
     return wanted or [r for r, o in enumerate(rows.owner) if o == symptom]
 
 
-def _standard(values: Array, material: Array) -> Array:
-    """Return the mean over rows of how far each sample lies above the middle, in spreads; gaps count as the middle."""
-    middle = _median(values)
-    low, high = _quantiles(values, (0.25, 0.75))  # the trouble itself may be half of what is looked at
+def _badness(values: Array, material: Array, places: npt.NDArray[np.intp]) -> Array:
+    """Return the mean over rows of how far each of some samples lies above their middle, in spreads; gaps count as the middle.
+
+    The spread is that of the samples elsewhere where there are enough, for the trouble may be half of what is looked at.
+    What is too low counts little: a symptom is too much of something.
+    """
+    near = values[:, places]
+    elsewhere = np.delete(values, places, axis=1)
+    low, middle, high = _quantiles(near, (0.25, 0.5, 0.75))
     spread = (high - low) / 1.349
-    scores = (values - middle[:, None]) / np.hypot(spread, material)[:, None]
-    return np.asarray(np.mean(np.clip(np.nan_to_num(scores), -8, 8), axis=0))
+    enough = np.isfinite(elsewhere).sum(axis=1) >= 20
+    if enough.any():
+        spread = np.where(enough, _spread(elsewhere), spread)
+    scores = (near - middle[:, None]) / np.hypot(spread, material)[:, None]
+    return np.asarray(np.mean(np.clip(np.nan_to_num(scores), -2, 8), axis=0))
 
 
 def _median(values: Array) -> Array:

@@ -38,3 +38,13 @@ def _score(before: Array, after: Array, robust: bool) -> float:
     else:
         middle, spread = float(np.mean(before)), float(np.std(before))
     return float(np.max(np.abs(after - middle)) / spread) if spread > 0 else -np.inf
+
+
+def mean_shift(before: Array, after: Array) -> float:
+    """Return by how many standard deviations the mean of the incident differs from that of normal; flat series by any move."""
+    before, after = before[np.isfinite(before)], after[np.isfinite(after)]
+    if before.size < 2 or after.size == 0:
+        return -np.inf
+    moved = abs(float(np.mean(after)) - float(np.mean(before)))
+    spread = float(np.std(before))
+    return moved / max(spread, 1e-3 * abs(float(np.mean(before))), 1e-9)
