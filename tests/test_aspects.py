@@ -665,6 +665,82 @@ def test_keys_are_unique_and_the_order_of_series_changes_nothing() -> None:
     assert [(s.key, s.aspect, s.peer) for s in found] == [(s.key, s.aspect, s.peer) for s in again]
 
 
+def test_calls_between_two_other_services_are_left_out() -> None:
+    group = [
+        counter("traces_service_graph_request_total", 10.0, client="web", server="orders"),
+        counter("traces_service_graph_request_total", 3.0, client="orders", server="payments"),
+        counter("traces_service_graph_request_total", 99.0, client="mail", server="smtp"),
+        counter("traces_service_graph_request_failed_total", 1.0, client="web", server="orders"),
+    ]
+    found = read_aspects(group, TIMES, STEP, service="orders")
+    totals = {(s.aspect, s.scope): level(s) for s in found}
+    assert totals == pytest.approx(
+        {
+            (Aspect.REQUESTS, "inbound"): 10.0,
+            (Aspect.REQUESTS, "outbound"): 3.0,
+            (Aspect.ERRORS, "inbound"): 0.1,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("service", "scope", "peer"), [("web", "outbound", "orders"), ("orders", "inbound", "web"), ("", "inbound", "web")]
+)
+def test_which_end_of_a_call_the_service_is_decides_the_scope(service: str, scope: str, peer: str) -> None:
+    group = timer("traces_service_graph_request_client_seconds", 5.0, 0.2, client="web-v1", server="orders")
+    found = [s for s in read_aspects(group, TIMES, STEP, service=service) if s.aspect is Aspect.LATENCY]
+    assert [(s.scope, s.peer) for s in found] == [(scope, peer if peer == "orders" else "web-v1")]
+
+
+def test_an_error_counter_of_the_callers_mistakes_is_no_error_of_the_service() -> None:
+    group = [counter("http_errors_total", 1.0, status="500"), counter("http_errors_total", 50.0, status="404")]
+    assert level(main(group, Aspect.ERRORS)) == pytest.approx(1.0)
+
+
+def test_idle_processor_time_is_no_use() -> None:
+    group = [counter("node_cpu_seconds_total", v, cpu="0", mode=m) for m, v in (("idle", 0.9), ("user", 0.1))]
+    assert level(main(group, Aspect.CPU)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["job:http_requests:rate5m", "http_requests_per_second", "http_requests"])
+def test_a_recorded_rate_is_no_counter(name: str) -> None:
+    group = [series(name, lambda i: 50.0 + 10 * (i % 3), pod=pod) for pod in "ab"]
+    assert level(main(group, Aspect.REQUESTS)) == pytest.approx(120.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "share"),
+    [("CPUUtilization", 45.0, 0.45), ("cpu_utilization", 0.45, 0.45), ("app_cpu_percent", 45.0, 0.45)],
+)
+def test_per_cent_and_share_are_one_scale(name: str, value: float, share: float) -> None:
+    found = main([series(name, value)], Aspect.CPU)
+    assert (level(found), found.unit) == (pytest.approx(share), "share")
+
+
+def test_lag_is_the_sum_over_partitions() -> None:
+    group = [series("kafka_consumergroup_lag", 10.0, consumergroup="g", topic="t", partition=str(p)) for p in range(6)]
+    assert [level(s) for s in read(*group)] == [60.0]
+
+
+def test_a_use_with_two_possible_limits_stays_absolute() -> None:
+    group = [
+        series("process_resident_memory_bytes", 5e8),
+        *(series("container_spec_memory_limit_bytes", v, container=c) for c, v in (("app", 1e9), ("proxy", 1e8))),
+    ]
+    assert main(group, Aspect.MEMORY).unit == "bytes"
+
+
+def test_a_duration_total_and_its_count_are_a_mean() -> None:
+    group = [counter("downstream_calls_seconds_total", 0.6), counter("downstream_calls_total", 3.0)]
+    found = main(group, Aspect.LATENCY, "outbound")
+    assert (level(found), found.unit) == (pytest.approx(0.2), "seconds")
+
+
+def test_the_containers_processor_comes_before_the_machines() -> None:
+    group = [series("system_cpu_usage", 0.9), series("process_cpu_usage", 0.2)]
+    assert main(group, Aspect.CPU).names == ("process_cpu_usage",)
+
+
 # --- bad input ---------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from advisor.evidence import Series
 from advisor.evidence.signals import Array, smooth
-from advisor.evidence.topology import call_of, callee_of, is_outbound
+from advisor.evidence.topology import call_of, callee_of, closest, is_outbound
 
 
 class Aspect(StrEnum):
@@ -60,7 +60,7 @@ class AspectSignal:
         worse: +1 if larger is worse, -1 if smaller is worse, 0 if neither.
         scope: ``inbound`` (what the service answers), ``outbound`` (calls that it makes) or ``own``.
         peer: The called or calling service, host or pool where a label says so.
-        unit: ``seconds``, ``share``, ``per second``, ``bytes``, ``cores``, or empty.
+        unit: ``seconds``, ``share``, ``per second``, ``seconds per second``, ``bytes``, ``cores``, ``limit``, or empty.
         series: The source series.
         rank: How well it stands for the whole of its aspect; below zero it is a part of another signal (one route, one peer).
     """
@@ -78,10 +78,12 @@ class AspectSignal:
 
 
 INBOUND, OUTBOUND, OWN = "inbound", "outbound", "own"
+_FOREIGN = "foreign"  # a call between two other services: not this service's
 
 # --- words of a name ---------------------------------------------------------------------------------------------------
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])")
+_RECORDED = re.compile(r"^(i?rate|increase|sum|avg|max|min|p\d\d+)\d+[smhd]$")  # of recording rules: rate5m
 _SPLIT = re.compile(r"[^A-Za-z0-9]+")
 
 _UNITS: dict[str, float] = {
@@ -302,7 +304,8 @@ _MILLISECONDS = re.compile(
 
 @lru_cache(maxsize=16384)
 def _words_of(name: str) -> tuple[str, ...]:
-    return tuple(w.lower() for w in _SPLIT.split(_CAMEL.sub("_", name)) if w)
+    found = (w.lower() for w in _SPLIT.split(_CAMEL.sub("_", name)) if w)
+    return tuple(_RECORDED.sub(r"\1", w) for w in found)
 
 
 def _part_of(words: tuple[str, ...], time_like: bool) -> str:
@@ -486,7 +489,8 @@ def _state_by_words(held: frozenset[str], words: tuple[str, ...], calls: str, co
 
 _REPLICA_LABELS = frozenset(
     "pod instance pod_name kubernetes_pod_name hostname service_instance_id replica task_id host_name k8s_pod_name"
-    " container_id id_of_container pid worker_pid worker_id".split()
+    " container_id id_of_container pid worker_pid worker_id"
+    " partition node_id consumer_id member_id member_host".split()
 )
 _PLACE_LABELS = frozenset(
     "job service namespace application app node image uid endpoint cluster region zone environment env exporter prometheus"
@@ -499,19 +503,19 @@ _PLACE_LABELS = frozenset(
     " http_flavor server_port net_host_name net_host_port span_kind span_name le metrics_path statistic_period unit tls"
     " ecs_cluster direction kind_of_service host".split()
 )
-_ROUTE_LABELS = (
-    "uri", "route", "http_route", "handler", "path", "url_path", "endpoint_name", "view", "rpc_method", "grpc_method", "action",
-    "controller", "operation", "span_name", "task", "task_name", "resource", "target",
-)  # fmt: skip
+_ROUTE_LABELS = tuple(
+    "uri route http_route handler path url_path endpoint_name view rpc_method grpc_method action controller"
+    " operation span_name task task_name resource target".split()
+)
 _METHOD_LABELS = frozenset(
     "method http_method http_request_method grpc_service rpc_service rpc_system grpc_type verb".split()
 )
-_STATUS_LABELS = (
-    "http_response_status_code", "http_status_code", "status_code", "response_code", "http_status", "status", "code",
-    "grpc_code", "grpc_status", "grpc_response_status", "rpc_grpc_status_code", "grpc_status_code", "status_class",
-    "response_code_class", "envoy_response_code", "envoy_response_code_class", "outcome", "result", "classification",
-    "success", "error", "error_type", "exception", "state_of_call",
-)  # fmt: skip
+_STATUS_LABELS = tuple(
+    "http_response_status_code http_status_code status_code response_code http_status status code grpc_code"
+    " grpc_status grpc_response_status rpc_grpc_status_code grpc_status_code status_class response_code_class"
+    " envoy_response_code envoy_response_code_class outcome result classification success error error_type exception"
+    " state_of_call".split()
+)
 _STATUS_SET = frozenset(_STATUS_LABELS)
 _GRPC_BAD = frozenset(
     "unavailable deadlineexceeded deadline_exceeded internal resourceexhausted resource_exhausted unknown dataloss"
@@ -583,10 +587,10 @@ def _status(label: str, value: str) -> bool | None:
     return None
 
 
-_POOL_NAME_LABELS = (
-    "pool", "pool_name", "db_client_connections_pool_name", "db_client_connection_pool_name", "name", "queue", "queue_name",
-    "topic", "consumergroup", "db_name", "datname", "proxy", "cache", "client_id",
-)  # fmt: skip
+_POOL_NAME_LABELS = tuple(
+    "pool pool_name db_client_connections_pool_name db_client_connection_pool_name name queue queue_name topic"
+    " consumergroup db_name datname proxy cache client_id".split()
+)
 
 
 @dataclass(slots=True)
@@ -621,7 +625,12 @@ def _row(s: Series, number: int, own: str) -> _Row | None:
     aspect, worse, form = _by_labels(kind, labels, aspect, worse, form)
     if form == "skip" and kind.form != "skip":
         return None
+    failed = is_error(labels)
+    if aspect is Aspect.ERRORS and failed is False:
+        aspect, worse = Aspect.OTHER, 0  # the label says that it was the caller's mistake, or none
     peer, scope = _peer_and_scope(s.name, labels, aspect, scope, own)
+    if scope == _FOREIGN:
+        return None
     return _Row(
         s, number, kind, labels, tuple(labels[r] for r in sorted(labels.keys() & _REPLICA_LABELS)),
         _kind_labels(s.name, labels, aspect), scope, peer, _route(labels), is_error(labels), aspect, worse, form, part,
@@ -638,6 +647,10 @@ def _by_labels(
         return (Aspect.ERRORS, 1, form) if bad else (Aspect.OTHER, 0, form)
     if aspect is Aspect.POOL and state in ("idle", "free", "available"):
         return aspect, -1, form
+    if kind.base.startswith("jvm_thread") and state and state != "blocked":
+        return aspect, 0, form  # only blocked threads are trouble by themselves
+    if kind.base == "node_cpu_seconds":
+        return aspect, 1, "skip" if labels.get("mode") in ("idle", "iowait") else form
     if kind.base.startswith("cache_gets") and labels.get("result"):
         return (aspect, -1, "hit") if labels["result"].lower().startswith("hit") else (aspect, 1, "miss")
     if kind.base.startswith("kube_pod_container_resource_limits"):
@@ -658,7 +671,11 @@ def _peer_and_scope(name: str, labels: Mapping[str, str], aspect: Aspect, scope:
     both = call_of(labels)
     if both is not None and aspect in (Aspect.LATENCY, Aspect.REQUESTS, Aspect.ERRORS, Aspect.RETRIES):
         caller, callee = both
-        outbound = caller == own if own in both and own else is_outbound(name, labels)
+        if own and own not in both:
+            return "", _FOREIGN
+        # Without an own name only a label can tell the side: "client" in a service graph's name is who measured.
+        told = bool(labels.keys() & {"reporter", "direction", "span_kind"})
+        outbound = caller == own if own else told and is_outbound(name, labels)
         return (callee, OUTBOUND) if outbound else (caller, INBOUND)
     if scope == "?" or (
         aspect in (Aspect.LATENCY, Aspect.REQUESTS, Aspect.ERRORS) and labels.keys() & {"span_kind", "direction"}
@@ -680,15 +697,16 @@ def _route(labels: Mapping[str, str]) -> str:
 
 def _kind_labels(name: str, labels: Mapping[str, str], aspect: Aspect) -> tuple[tuple[str, str], ...]:
     kube = name.startswith(("container_", "kube_pod_container_"))
+    jvm = aspect is Aspect.MEMORY and "jvm_memory" in name
     out = []
     for label, value in labels.items():
-        if label in _REPLICA_LABELS or label in _STATUS_SET or label in _METHOD_LABELS:
+        if label in _REPLICA_LABELS or label in _METHOD_LABELS:
+            continue
+        if label in _STATUS_SET and not (aspect is Aspect.CACHE and label == "result"):
             continue
         if label in _PLACE_LABELS or (label in _KUBE_KINDS and not (kube and label == "container")):
             continue
-        if (aspect is Aspect.MEMORY and label in ("id", "jvm_memory_pool_name")) or (
-            kube and label in ("id", "name", "cpu")
-        ):
+        if (jvm and label in ("id", "pool", "jvm_memory_pool_name")) or (kube and label in ("id", "name", "cpu")):
             continue  # parts of one memory; cgroup paths
         if aspect is Aspect.CPU and label in ("cpu", "mode"):
             continue
@@ -745,8 +763,8 @@ def _rates(matrix: Array, step: float, replicas: Sequence[tuple[str, ...]]) -> A
     return np.where(out < 0, np.nan, out)
 
 
-def _cumulative(matrix: Array) -> npt.NDArray[np.bool_]:
-    """Return which rows are counters by their values: they often rise, and fall only to begin again."""
+def _cumulative(matrix: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which rows are counters by their values (often rising, falling only to begin again), and which cannot be."""
     known = np.isfinite(matrix)
     last = np.maximum.accumulate(np.where(known, np.arange(matrix.shape[1]), -1), axis=1)
     filled = np.take_along_axis(matrix, np.maximum(last, 0), axis=1)
@@ -755,7 +773,9 @@ def _cumulative(matrix: Array) -> npt.NDArray[np.bool_]:
         falls = (delta < 0) & (filled[:, 1:] > 0.5 * filled[:, :-1])
         rises = (delta > 0).sum(axis=1)
     enough = known.sum(axis=1) >= 8  # fewer samples rise by chance
-    return np.asarray(enough & ~falls.any(axis=1) & (rises >= 0.3 * known.sum(axis=1)), dtype=np.bool_)
+    falling = np.asarray(falls.any(axis=1), dtype=np.bool_)
+    rising = np.asarray(enough & ~falling & (rises >= 0.3 * known.sum(axis=1)), dtype=np.bool_)
+    return rising, falling
 
 
 def _refresh(matrix: Array) -> int:
@@ -819,11 +839,15 @@ class _Reader:
         unsure = [r for r in rows if r.kind.cumulative is None]
         counting = {id(r) for r in rows if r.kind.cumulative and r.part != "quantile"}
         if unsure:
-            verdict = _cumulative(matrix[[r.number for r in unsure]])
+            rising, falling = _cumulative(matrix[[r.number for r in unsure]])
             # One name is one kind of metric: what is a counter for one label set is a counter for all.
-            names = {r.series.name for r, yes in zip(unsure, verdict, strict=True) if yes}
-            counting |= {id(r) for r in unsure if r.series.name in names or r.form in ("counter", "hit", "miss")}
-            counting -= {id(r) for r in unsure if r.labels.keys() & {"statistic", "stat"}}
+            by_values = {r.series.name for r, yes in zip(unsure, rising, strict=True) if yes}
+            refuted = {r.series.name for r, yes in zip(unsure, falling, strict=True) if yes}
+            by_name = {r.series.name for r in unsure if r.form in ("counter", "hit", "miss")}
+            names = (by_values | by_name) - refuted
+            counting |= {
+                id(r) for r in unsure if r.series.name in names and not r.labels.keys() & {"statistic", "stat"}
+            }
         self.counters = counting
         counters = [r for r in rows if id(r) in counting]
         self.values = matrix.copy()
@@ -884,9 +908,18 @@ class _Reader:
             elif group[0].aspect is Aspect.GC:
                 for kinds in {r.kinds for r in sums}:
                     part = [r for r in sums if r.kinds == kinds]
-                    self.emit(part, Aspect.GC, self.rate(part) * part[0].kind.factor, _key(part[0]), "share", -1)
+                    self.emit(
+                        part, Aspect.GC, self.rate(part) * part[0].kind.factor, _key(part[0]), "seconds per second", -1
+                    )
                 if sums:
-                    self.emit(sums, Aspect.GC, self.rate(sums) * sums[0].kind.factor, sums[0].series.name, "share", 2)
+                    self.emit(
+                        sums,
+                        Aspect.GC,
+                        self.rate(sums) * sums[0].kind.factor,
+                        sums[0].series.name,
+                        "seconds per second",
+                        2,
+                    )
                 elif counts:
                     self.emit(counts, Aspect.GC, self.rate(counts), counts[0].series.name, "per second", 1)
             else:
@@ -1045,7 +1078,7 @@ class _Reader:
         elif one.aspect is Aspect.CPU:
             self._shared(group, values, key, "cores")
         else:
-            unit = "share" if one.kind.unit == "seconds" else "per second"
+            unit = "seconds per second" if one.kind.unit == "seconds" else "per second"
             self.emit(group, one.aspect, values, key, unit, 1 if one.kind.known else 0)
 
     def _time_gauge(self, group: list[_Row], kinds: tuple[tuple[str, str], ...]) -> None:
@@ -1062,25 +1095,22 @@ class _Reader:
         one = group[0]
         block = self.values[[r.number for r in group]]
         key = _key_of(one.series.name, kinds)
+        rank = _gauge_rank(one)
+        averaged = set(one.kind.words) & {"rate", "avg", "average", "mean"} and one.aspect is not Aspect.REQUESTS
         if one.form == "limit":
             self.emit(group, Aspect.OTHER, _sum(_without_no_limit(block)), key, "limit", -1, worse=0)
-            return
-        if one.aspect is Aspect.MEMORY:
-            values = _by_replica(group, np.where(block < 0, np.nan, block))
-            self._shared(group, values, key, one.kind.unit)
+        elif one.aspect is Aspect.MEMORY and one.kind.unit != "share":
+            self._shared(group, _by_replica(group, np.where(block < 0, np.nan, block)), key, one.kind.unit)
+        elif one.kind.unit == "share" or "availability" in one.kind.words:
+            self.emit(group, one.aspect, _as_share(_mean(block), one.kind.factor), key, "share", rank)
         elif one.aspect is Aspect.AVAILABILITY:
-            values = _mean(block)
-            top = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
-            # A percentage by its size: availability is never above one, and a share of one per cent is no availability.
-            scaled = values / 100.0 if 1.5 < top <= 100.0 and "availability" in one.kind.words else values
-            self._shared(group, scaled, key, "share" if top <= 1.0 or scaled is not values else "")
-        elif one.kind.unit == "share" or set(one.kind.words) & {"rate", "avg", "average", "mean", "availability"}:
-            self.emit(group, one.aspect, _mean(block) * one.kind.factor, key, one.kind.unit, 1 if one.kind.known else 0)
-        elif one.aspect is Aspect.CPU:
-            self.emit(group, Aspect.CPU, _mean(block), key, one.kind.unit, 1 if one.kind.known else 0)
+            mean = _mean(block)
+            self._shared(group, mean, key, "share" if not np.any(mean > 1.0) else "")
+        elif averaged or one.aspect is Aspect.CPU:
+            self.emit(group, one.aspect, _mean(block) * one.kind.factor, key, one.kind.unit, rank)
         elif one.aspect is Aspect.OTHER or one.kind.unit == "seconds":
             factor = one.kind.factor if one.kind.unit == "seconds" else 1.0
-            self.emit(group, one.aspect, _sum(block) * factor, key, one.kind.unit)
+            self.emit(group, one.aspect, _sum(block) * factor, key, one.kind.unit, rank)
         else:
             self._shared(group, _sum(block), key, one.kind.unit)
 
@@ -1088,28 +1118,30 @@ class _Reader:
         """Emit use as a share of its limit where one is exported, else as it is."""
         one = group[0]
         limit = self._limit(one)
-        rank = 1 if one.kind.known else 0
+        rank = _gauge_rank(one)
         if limit:
             block = _without_no_limit(self.values[[r.number for r in limit]])
             block = block * (1e-5 if limit[0].series.name == "container_spec_cpu_quota" else 1.0)  # period: 100 ms
-            top = _by_replica(limit, block) if one.aspect is Aspect.MEMORY else _sum(block)
-            top = _carried(top)
+            top = _carried(_by_replica(limit, block) if one.aspect is Aspect.MEMORY else _sum(block))
             if np.isfinite(top).any():
                 self.emit([*group, *limit], one.aspect, _ratio(values, top), key, "share", rank + 1)
                 return
         self.emit(group, one.aspect, values, key, unit, rank)
 
     def _limit(self, one: _Row) -> list[_Row]:
+        """Return the limit of a use: that of the same kind (pool, container); none where several could be meant."""
         if one.worse < 0 and one.form != "free" and one.aspect is not Aspect.AVAILABILITY:
             return []
         kinds = {pair for pair in one.kinds if pair[0] != "state"}
-        best: tuple[int, list[_Row]] = (-1, [])
-        for stem in (_stem(one), *(_stem_of(tuple(s)) for s in _IRREGULAR.get(one.kind.base, ()))):
+        for stem in (_stem(one), *(_stem_of(tuple(words)) for words in _IRREGULAR.get(one.kind.base, ()))):
+            fits: dict[int, list[list[_Row]]] = defaultdict(list)
             for limit_kinds, rows in self.limits.get(stem, {}).items():
                 named = {pair for pair in limit_kinds if pair[0] in dict(kinds)}
-                if named <= kinds and rows[0].series.name != one.series.name and len(named) > best[0]:
-                    best = (len(named), rows)
-        return best[1]
+                if named <= kinds and rows[0].series.name != one.series.name:
+                    fits[len(named)].append(rows)
+            if fits and len(fits[max(fits)]) == 1:
+                return fits[max(fits)][0]
+        return []
 
     def _hit_share(self, sides: dict[str, list[_Row]]) -> None:
         hit, miss = sides.get("hit"), sides.get("miss")
@@ -1140,7 +1172,7 @@ _COUNT_WORDS = (
     | _TIME
     | frozenset(
         "total count sum request requests req reqs rq call calls num number rate ratio duration of handled processed completed"
-        " responses response processing share percent".split()
+        " responses response processing share percent http server".split()
     )
 )
 # Uses and limits whose names share no words: base name of the use -> words of the limit.
@@ -1182,6 +1214,19 @@ def _stem(r: _Row) -> frozenset[str]:
 def _about(words: tuple[str, ...]) -> frozenset[str]:
     """Return what a counter is about: ``payment_failures_total`` and ``payments_total`` are both about payments."""
     return frozenset(_singular(w) for w in words if w not in _COUNT_WORDS)
+
+
+def _gauge_rank(one: _Row) -> int:
+    """Return 1 for an exporter's exact name, 0 for words, and for what the machine shares among all its processes."""
+    return int(one.kind.known and not one.series.name.startswith(("system_", "node_")))
+
+
+def _as_share(values: Array, factor: float) -> Array:
+    """Return a share as 0 to 1: many names say "utilization" or "availability" and mean per cent."""
+    known = values[np.isfinite(values)]
+    top = float(known.max()) if known.size else 0.0
+    # Above 1.5 no share is meant; a load of 150 % of one core is still one.
+    return values / 100.0 if factor == 1.0 and 1.5 < top <= 100.5 else values * factor
 
 
 def _without_no_limit(block: Array) -> Array:
@@ -1227,35 +1272,48 @@ def _key(r: _Row, name: str | None = None) -> str:
     return _key_of(name or r.series.name, r.kinds)
 
 
-def _own_name(series: Iterable[Series]) -> str:
+def _own_name(series: Iterable[Series], service: str) -> str:
     """Return the name that stands at one end of every call: the service whose series these are; empty where two could be."""
+    ends: set[str] = set()
     common: set[str] | None = None
+    told: set[str] = {service} - {""}
     for s in series:
-        both = call_of(dict(s.labels))
-        if both is not None and all(both):
-            common = set(both) if common is None else common & set(both)
-    return common.pop() if common and len(common) == 1 else ""
+        labels = dict(s.labels)
+        both = call_of(labels)
+        if both is None or not all(both):
+            continue
+        ends |= set(both)
+        common = set(both) if common is None else common & set(both)
+        told |= {labels[label] for label in ("service_name", "service", "app", "job", "container") if labels.get(label)}
+    for end in sorted(ends):
+        if service and closest(end, {service}) is not None:
+            return end
+    candidates = common or set()
+    if len(candidates) > 1:
+        candidates &= told
+    return candidates.pop() if len(candidates) == 1 else ""
 
 
-def read_aspects(series: Iterable[Series], times: Array, step: float) -> tuple[AspectSignal, ...]:
+def read_aspects(series: Iterable[Series], times: Array, step: float, service: str = "") -> tuple[AspectSignal, ...]:
     """Return what a service's own series tell, best signals of each aspect first.
 
     Args:
         series: Raw samples, counters as they are; samples off the grid are left out, equal series count once.
         times: The grid, epoch seconds, ``step`` apart.
         step: Seconds between grid points.
+        service: Whose series these are; without it, whoever stands at one end of every call.
     """
     grid = np.asarray(times, dtype=np.float64)
     if grid.ndim != 1 or grid.size == 0 or not step > 0 or not np.isfinite(grid[0]):
         return ()
     given = [s for s in series if s.times and s.values]
     with np.errstate(all="ignore"):
-        return _ordered(_read(given, float(grid[0]), step, grid.size))
+        return _ordered(_read(given, float(grid[0]), step, grid.size, service))
 
 
-def _read(given: list[Series], start: float, step: float, size: int) -> list[AspectSignal]:
+def _read(given: list[Series], start: float, step: float, size: int, service: str) -> list[AspectSignal]:
     number_of: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
-    own = _own_name(s for s in given if _has_ends(s))
+    own = _own_name((s for s in given if _has_ends(s)), service)
     rows: list[_Row] = []
     placed: list[Series] = []
     numbers: list[int] = []

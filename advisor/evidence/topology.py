@@ -83,10 +83,12 @@ _CALLER_LABELS = (
     "source_service",
     "caller",
     "caller_service",
+    "client",
+    "client_service",
 )
 _OUTBOUND_NAME = re.compile(
     r"(^|_)(clients?|outbound|upstream|downstream|dependency|dependencies|remote|backend|egress|external|outgoing|feign"
-    r"|resttemplate|webclient|okhttp|httpclient|producer|consumer|lettuce|jedis|mongodb|jdbc|db|sql)(_|$)"
+    r"|resttemplate|webclient|okhttp|httpclient|producer|lettuce|jedis|mongodb|jdbc|db|sql)(_|$)"
 )
 # "host", "url", "uri", "target" of a server metric say where it runs or what was asked for, not whom it calls.
 _ONLY_OF_CLIENTS = frozenset(
@@ -102,7 +104,7 @@ _NOBODY = frozenset(
 _TELEMETRY = frozenset(
     "otel otelcol opentelemetry otlp jaeger zipkin tempo loki prometheus pushgateway promtail grafana mimir thanos cortex"
     " alertmanager statsd graphite sentry datadog dd-agent newrelic fluentd fluentbit fluent-bit fluent logstash filebeat"
-    " apm-server splunk tracing collector telemetry node-exporter node_exporter kube-state-metrics honeycomb vector".split()
+    " apm-server splunk tracing telemetry node-exporter node_exporter kube-state-metrics honeycomb".split()
 )
 _ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|\[?[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F.]*\]?(%\w+)?")
 _ENVOY_CLUSTER = re.compile(r"(?:inbound|outbound)(?:_\.?)?\|(\d*)\|([^|]*)\|(.*)")
@@ -171,9 +173,7 @@ def plain_name(text: str) -> str:
 def is_telemetry(name: str) -> bool:
     """Return whether a name is of something that receives or stores telemetry: everything calls it, it explains nothing."""
     first = name.lower().split(".")[0]
-    return first in _TELEMETRY or bool(
-        set(re.split(r"[-_]", first)[:2]) & (_TELEMETRY - {"vector", "collector", "fluent"})
-    )
+    return first in _TELEMETRY or bool(set(re.split(r"[-_]", first)[:2]) & _TELEMETRY)
 
 
 def _ends(labels: Mapping[str, str]) -> tuple[str, str] | None:
@@ -202,7 +202,7 @@ def callee_of(name: str, labels: Mapping[str, str]) -> str:
         found = plain_name(value)
         if found and not (label == "envoy_cluster_name" and value.startswith("inbound")):
             return found
-    if outbound:
+    if outbound or "consumer" in name.lower():
         return next((n for label in _STORE_LABELS if labels.get(label) and (n := plain_name(labels[label]))), "")
     return ""
 
@@ -219,7 +219,9 @@ def is_outbound(name: str, labels: Mapping[str, str]) -> bool:
         return True
     if kind in ("SPAN_KIND_SERVER", "SERVER", "SPAN_KIND_CONSUMER", "SPAN_KIND_INTERNAL"):
         return False
-    return _OUTBOUND_NAME.search(name.lower()) is not None
+    lowered = name.lower()
+    # Envoy's "downstream" is who calls, everybody else's is who is called.
+    return _OUTBOUND_NAME.search(lowered) is not None and not lowered.startswith(("envoy_http_", "envoy_listener_"))
 
 
 def read_calls(series: Iterable[Series], service: str) -> frozenset[tuple[str, str]]:
