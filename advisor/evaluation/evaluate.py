@@ -22,7 +22,7 @@ LISTED_HYPOTHESES = 5  # of a miss; further down nobody looks for a cause
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that could not be run, and why; ``part`` says without what."""
+    """A case that could not be run, and why; ``part`` is what was left out where it first failed, None if nothing was."""
 
     name: str
     reason: str
@@ -96,7 +96,7 @@ def evaluate(
     runs: list[tuple[Part, ...]] = [chosen, *((part,) for part in Part if ablation)]
     tasks = [Task(case.bundle, run) for run in runs for case in cases]
     answers = run_tasks(tasks, jobs, told)
-    failures: list[Failure] = []
+    failures: dict[str, Failure] = {}  # by case: what cannot be run at all is said once, not once for each part
     judged: list[list[Judged]] = []
     for number, run in enumerate(runs):
         part = run[0] if number else None
@@ -106,7 +106,7 @@ def evaluate(
     return Evaluation(
         without=chosen,
         judged=tuple(full),
-        failures=tuple(failures),
+        failures=tuple(failures.values()),
         total=summarise(full),
         classes=by_class(full),
         splits=by_split(full),
@@ -117,12 +117,12 @@ def evaluate(
 
 
 def _judge_all(
-    cases: Sequence[Case], answers: Sequence[Answer | NotRun], part: Part | None, failures: list[Failure]
+    cases: Sequence[Case], answers: Sequence[Answer | NotRun], part: Part | None, failures: dict[str, Failure]
 ) -> list[Judged]:
     judged = []
     for case, answer in zip(cases, answers, strict=True):
         if isinstance(answer, NotRun):
-            failures.append(Failure(case.name, answer.reason, part))
+            failures.setdefault(case.name, Failure(case.name, answer.reason, part))
         else:
             judged.append(judge(case, answer))
     return judged

@@ -21,8 +21,8 @@ from advisor.evaluation.running import NamedCause
 from advisor.evaluation.words import (
     NOTHING,
     calibration_notes,
+    difference,
     in_percent,
-    lost,
     plain_percent,
     what_is_wrong,
     with_interval,
@@ -33,13 +33,14 @@ TEXT_CHARACTERS_MAX = 400
 NO_PICTURES = "report without pictures: matplotlib is not installed; pip install 'ops-advisor[report]' brings it"
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }
+body { font: 14px/1.5 system-ui, sans-serif; color: #1d2430; max-width: 1240px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p.note { color: #59606d; margin-top: .2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; }
-th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid #e1e4ea; vertical-align: top; }
-th { color: #59606d; font-weight: 600; white-space: nowrap; } td.n { white-space: nowrap; }
+.wide { overflow-x: auto; } .plain td { overflow-wrap: anywhere; min-width: 2.5rem; }
+th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid #e1e4ea; vertical-align: top; }
+th { color: #59606d; font-weight: 600; vertical-align: bottom; }
+.figures { font-size: 13px; } .figures td { white-space: nowrap; } .figures td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
 tr.total td { font-weight: 600; background: #f3f5f8; } tr.right td { background: #edf6ee; }
 img { max-width: 100%; height: auto; margin: .5rem 0; }
 details { border: 1px solid #e1e4ea; border-radius: 6px; padding: .5rem .8rem; margin: .6rem 0; }
@@ -147,7 +148,7 @@ def _figures(found: Evaluation) -> str:
 
 def _figures_table(title: str, rows: Sequence[tuple[str, Figures, str]]) -> str:
     heads = [title, *(head for head, _ in _COLUMNS)]
-    return _table(heads, [([name, *(cell(f) for _, cell in _COLUMNS)], kind) for name, f, kind in rows])
+    return _table(heads, [([name, *(cell(f) for _, cell in _COLUMNS)], kind) for name, f, kind in rows], "figures")
 
 
 def _pictures(pictures: dict[str, bytes]) -> list[str]:
@@ -190,11 +191,11 @@ def _ablation(found: Evaluation) -> str:
         cells = [
             loss.part.value,
             plain_percent(f.first),
-            lost(loss.first, f.first),
+            difference(loss.first, f.first),
             plain_percent(f.first_three),
-            lost(loss.first_three, f.first_three),
+            difference(loss.first_three, f.first_three),
             plain_percent(f.outcome_right),
-            lost(loss.outcome_right, f.outcome_right),
+            difference(loss.outcome_right, f.outcome_right),
             str(f.wrong_remedy.count),
             f"{loss.wrong_remedies:+d}",
             ", ".join(loss.worse) or NOTHING,
@@ -203,11 +204,11 @@ def _ablation(found: Evaluation) -> str:
     heads = [
         "without",
         "AC@1",
-        "lost",
+        "change",
         "AC@3",
-        "lost",
+        "change",
         "right outcome",
-        "lost",
+        "change",
         "wrong remedies",
         "more",
         "no longer first",
@@ -252,7 +253,7 @@ def _miss(j: Judged) -> str:
     moved = f"{truth.old} → {truth.new}" if truth.old is not None or truth.new is not None else ""
     tags = f" ({', '.join(truth.tags)})" if truth.tags else ""
     rows = [_hypothesis(j, rank, h) for rank, h in enumerate(j.answer.hypotheses[:LISTED_HYPOTHESES], 1)]
-    heads = ["rank", "kind", "probability", "score", "service", "commit", "path", "key", "what"]
+    heads = ["rank", "kind", "probability", "score", "service", "what", "where"]
     return (
         f"<details open>\n<summary><strong>{shown(j.case.name)}</strong>{shown(tags)}: {shown(what_is_wrong(j))}</summary>\n"
         f"<p>Truth: {shown(' · '.join(part for part in (*happened, moved) if part))}</p>\n"
@@ -268,10 +269,8 @@ def _hypothesis(j: Judged, rank: int, h: NamedCause) -> tuple[list[str], str]:
         f"{h.probability:.3f}",
         f"{h.score:+.2f}",
         h.service,
-        (h.commit or "")[:12],
-        h.path or "",
-        h.key or "",
         h.summary,
+        " · ".join(filter(None, ((h.commit or "")[:12], h.path, h.key))),
     ]
     return cells, "right" if rank == j.rank else ""
 
@@ -279,12 +278,12 @@ def _hypothesis(j: Judged, rank: int, h: NamedCause) -> tuple[list[str], str]:
 # --- text --------------------------------------------------------------------------------------------------------------
 
 
-def _table(heads: Sequence[str], rows: Iterable[tuple[Sequence[str], str]]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[tuple[Sequence[str], str]], style: str = "plain") -> str:
     head = "".join(f"<th>{shown(one)}</th>" for one in heads)
     body = "\n".join(
         f'<tr class="{kind}">' + "".join(f"<td>{shown(cell)}</td>" for cell in cells) + "</tr>" for cells, kind in rows
     )
-    return f"<div class=wide><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
+    return f"<div class=wide><table class={style}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
 
 
 def shown(content: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 130
 CLASSES_MAX = 40  # more rows than that are a wall; the page's table has all
 LABEL_CHARACTERS_MAX = 28
+TABLE_CHARACTERS_MAX = 22  # its first column is a fifth of the sheet
 _BLUE, _ORANGE, _GREY, _GREEN = "#2f6db3", "#c8642b", "#8a8f98", "#4d8f58"
 _STYLE: Any = {  # matplotlib types its settings by a list of names that differs by version
     "text.parse_math": False,  # a class called $x$ is a name, not a formula
@@ -79,6 +80,9 @@ def _render(panels: Sequence[tuple[Draw, float]], width: float = 9.0) -> bytes:
         warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box, which is enough
         figure: Figure = Figure(figsize=(width, sum(h for _, h in panels) + 0.3), layout="constrained")
         FigureCanvasAgg(figure)
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.set(w_pad=0.15, h_pad=0.1)  # type: ignore[call-arg] # inches; the constrained engine has them
         all_axes = figure.subplots(len(panels), 1, height_ratios=[h for _, h in panels], squeeze=False)
         for (draw, _), axes in zip(panels, all_axes[:, 0], strict=True):
             draw(axes)
@@ -99,7 +103,7 @@ def _table_rows(found: Evaluation) -> list[list[str]]:
     heads = ["class", "cases", "AC@1", "AC@3", "right outcome", "abstained", "rightly abst.", "wrong remedy", "Brier"]
     rows = [
         [
-            _label(name),
+            _label(name, TABLE_CHARACTERS_MAX),
             str(f.cases),
             in_percent(f.first),
             in_percent(f.first_three),
@@ -197,13 +201,13 @@ def _draw_ablation(axes: Axes, found: Evaluation) -> None:
         axes.bar(places, heights, width=0.24, color=colour, label=name)
         for x, height in zip(places, heights, strict=True):
             axes.text(x, height + 0.015, f"{height:.0%}", ha="center", fontsize=7, color="#444a55")
-    axes.set_xticks(range(len(runs)), [f"without {name}" if i else "full" for i, (name, _) in enumerate(runs)])
+    axes.set_xticks(range(len(runs)), [f"without\n{name}" if i else "full" for i, (name, _) in enumerate(runs)])
     axes.set_ylim(0, 1.12)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(series), frameon=False)
 
 
-def _label(name: str) -> str:
+def _label(name: str, characters_max: int = LABEL_CHARACTERS_MAX) -> str:
     """Return a foreign name as one short label: controls and surrogates stand as a mark, the rest as the font has it."""
     shown = "".join("�" if unicodedata.category(c)[0] in "CZ" and c != " " else c for c in name)
-    return shown if len(shown) <= LABEL_CHARACTERS_MAX else shown[: LABEL_CHARACTERS_MAX - 1] + "…"
+    return shown if len(shown) <= characters_max else shown[: characters_max - 1] + "…"

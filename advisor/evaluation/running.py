@@ -1,6 +1,6 @@
 """Replays cases in worker processes, each case on its own: one that is damaged, hangs or dies takes no other with it.
 
-The answers come back in the order of the tasks, whatever the number of workers. Only standard figures of a report are kept.
+The answers come back in the order of the tasks, whatever the number of workers. Of a report only what is scored is kept.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -169,16 +170,19 @@ class _Crew:
         self._workers: list[_Worker] = []
 
     def run(self, jobs: int) -> list[Answer | NotRun]:
-        try:
-            while len(self._answers) < len(self._tasks):
-                while self._left and len(self._workers) < min(jobs, len(self._left) + self._busy()):
-                    self._workers.append(_start_worker())
-                for worker in [w for w in self._workers if w.task is None and self._left]:
-                    self._give(worker)
-                self._collect()
-        finally:
-            for worker in self._workers:
-                _end_worker(worker)
+        # One folder for all of them: what a worker that was ended leaves behind goes with it.
+        with tempfile.TemporaryDirectory(prefix="advisor-eval-") as folder:
+            try:
+                while len(self._answers) < len(self._tasks):
+                    while self._left and len(self._workers) < min(jobs, len(self._left) + self._busy()):
+                        self._workers.append(_start_worker(folder))
+                    for worker in [w for w in self._workers if w.task is None]:
+                        if self._left:
+                            self._give(worker)
+                    self._collect()
+            finally:
+                for worker in self._workers:
+                    _end_worker(worker)
         return [self._answers[i] for i in range(len(self._tasks))]
 
     def _busy(self) -> int:
@@ -223,11 +227,11 @@ class _Crew:
         _end_worker(worker)
 
 
-def _start_worker() -> _Worker:
+def _start_worker(folder: str) -> _Worker:
     # Spawned, not forked: a copy of a process with threads in it (a live screen) may hang on a lock of theirs.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,), daemon=True, name="advisor-eval")
+    process = context.Process(target=_work, args=(theirs, folder), daemon=True, name="advisor-eval")
     process.start()
     theirs.close()  # so that the end of the process is the end of the pipe
     return _Worker(process, ours)
@@ -254,9 +258,10 @@ def _how_ended(code: int | None) -> str:
         return f"signal {-code}"
 
 
-def _work(pipe: Connection) -> None:
+def _work(pipe: Connection, folder: str) -> None:
     """Answer tasks until the pipe ends; a stop from the keyboard is the parent's to act on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tempfile.tempdir = folder
     while True:
         try:
             task = pipe.recv()

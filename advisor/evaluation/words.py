@@ -46,8 +46,8 @@ def plain_percent(share: Share) -> str:
     return NOTHING if share.value is None else f"{share.value:.0%}"
 
 
-def lost(fewer: int, of: Share) -> str:
-    """Return a loss in cases and in points, such as ``−12 (26)``."""
+def difference(fewer: int, of: Share) -> str:
+    """Return a loss in cases and as a part of them all, such as ``-12 (26%)``."""
     return f"{-fewer:+d} ({abs(fewer) / of.total:.0%})" if of.total and fewer else "0"
 
 
@@ -62,6 +62,6 @@ def calibration_notes(calibrations: Sequence[Calibration]) -> list[str]:
             break
         if one.temperature.at_edge:
             notes.append(
-                f"by {one.loss} the fit ran to the end of what is searched: too few wrong answers to settle it"
+                f"by {one.loss}: the fit ran to the end of what is searched; too few answers, or too alike, settle nothing"
             )
     return notes

@@ -18,7 +18,6 @@ from advisor.evaluation.words import (
     NOTHING,
     calibration_notes,
     in_percent,
-    lost,
     plain_percent,
     what_is_wrong,
     with_interval,
@@ -26,7 +25,6 @@ from advisor.evaluation.words import (
 from advisor.terminal import make_console, safe, text
 from advisor.terminal.tables import Column, print_table
 
-WIDE = 150  # from here on a class has one row for all its figures; below, one in each of three tables
 MISSES_MAX = 40  # more are not read on a terminal; the report has all
 
 
@@ -91,11 +89,10 @@ def _print_figures(console: Console, found: Evaluation) -> None:
     if len(found.splits) > 1:
         rows += [(f"split {name}", figures) for name, figures in found.splits.items()]
     rows.append(("total", found.total))
-    groups = (_CAUSES, _OUTCOMES, _REST)
-    for group in ((*_CAUSES, *_OUTCOMES, *_REST),) if console.width >= WIDE else groups:
+    for group in (_CAUSES, _OUTCOMES, _REST):  # three tables fit 80 columns; a cut figure would be a wrong one
         console.print()
-        columns = (Column("class", "cyan"), *(Column(title) for title, _ in group))
-        lines = ([text(name, _style(name)), *(text(cell(f)) for _, cell in group)] for name, f in rows)
+        columns = (Column("class", "cyan", grows=True), *(Column(title) for title, _ in group))
+        lines = ([_name(console, name), *(text(cell(f)) for _, cell in group)] for name, f in rows)
         print_table(console, columns, lines, "no case was run")
     total = found.total
     told = [f"larger memory ceilings called a fix although a change is guilty: {total.ceiling_raised}"]
@@ -106,8 +103,10 @@ def _print_figures(console: Console, found: Evaluation) -> None:
         console.print(text(line))
 
 
-def _style(name: str) -> str:
-    return "bold" if name == "total" else "dim" if name.startswith("split ") else ""
+def _name(console: Console, name: str) -> Text:
+    """Return the head of a row, cut so that its figures keep their room."""
+    style = "bold" if name == "total" else "dim" if name.startswith("split ") else ""
+    return text(name, style, characters_max=max(12, min(40, console.width // 4)))
 
 
 def _seconds(value: float | None) -> str:
@@ -155,15 +154,11 @@ def _print_ablation(console: Console, found: Evaluation) -> None:
     console.print()
     console.print(text("What is lost without each part, over the cases that ran both ways", "bold"))
     columns = (
-        Column("without", "cyan"),
+        Column("without", "cyan", grows=True),
         Column("AC@1"),
-        Column("lost"),
         Column("AC@3"),
-        Column("lost"),
-        Column("right outcome"),
-        Column("lost"),
+        Column("outcome"),
         Column("wrong remedies"),
-        Column("more"),
     )
     full = [_ablation_row("(nothing)", found.total, None)]
     rows = [_ablation_row(loss.part.value, loss.figures, loss) for loss in found.ablation]
@@ -171,18 +166,15 @@ def _print_ablation(console: Console, found: Evaluation) -> None:
 
 
 def _ablation_row(name: str, f: Figures, loss: Loss | None) -> Sequence[Text]:
+    """Return a row; behind each share stands how many cases it differs by."""
+    shares = (f.first, f.first_three, f.outcome_right)
+    fewer = (loss.first, loss.first_three, loss.outcome_right) if loss else (None, None, None)
     cells = (
-        name,
-        plain_percent(f.first),
-        lost(loss.first, f.first) if loss else "",
-        plain_percent(f.first_three),
-        lost(loss.first_three, f.first_three) if loss else "",
-        plain_percent(f.outcome_right),
-        lost(loss.outcome_right, f.outcome_right) if loss else "",
-        str(f.wrong_remedy.count),
-        f"{loss.wrong_remedies:+d}" if loss else "",
+        plain_percent(share) if less is None else f"{plain_percent(share)}  {-less:+d}"
+        for share, less in zip(shares, fewer, strict=True)
     )
-    return [text(cell) for cell in cells]
+    remedies = f"{f.wrong_remedy.count}" + (f"  {loss.wrong_remedies:+d}" if loss else "")
+    return [text(cell) for cell in (name, *cells, remedies)]
 
 
 def _print_calibrations(console: Console, calibrations: Sequence[Calibration]) -> None:
@@ -191,12 +183,12 @@ def _print_calibrations(console: Console, calibrations: Sequence[Calibration]) -
         text("Calibration: one temperature for all scores, fitted on development, judged on held-out", "bold")
     )
     columns = (
-        Column("probabilities"),
+        Column("probabilities", grows=True),
         Column("temperature"),
         Column("cases"),
         Column("Brier"),
         Column("log loss"),
-        Column("calibration error"),
+        Column("cal. error"),
     )
     rows = [_trust_row("as stated", "", calibrations[0].stated)]
     for one in calibrations:
