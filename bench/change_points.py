@@ -46,7 +46,9 @@ def remembering(rho: float) -> Noise:
 
 
 def lognormal(rng: np.random.Generator, size: int) -> Array:
-    return np.exp(rng.normal(0, 1, size)) / 1.5  # its upper tenth lies as far out as that of unit normal noise, or further
+    return (
+        np.exp(rng.normal(0, 1, size)) / 1.5
+    )  # its upper tenth lies as far out as that of unit normal noise, or further
 
 
 def spiky(rng: np.random.Generator, size: int) -> Array:
@@ -67,6 +69,7 @@ class Family:
     noise: Noise
     shape: str = "step"
     size: float = 5.0
+    early: float = 0.0
     gaps: float = 0.0
     points: int = POINTS
     step: float = STEP
@@ -87,7 +90,7 @@ class Family:
             noticed = n - 2
         elif self.shape == "two":
             early = int(rng.integers(n // 8, at - n // 8))
-            values += self.size * (after >= 0) - 4.0 * (np.arange(n) >= early)
+            values += self.size * (after >= 0) + self.early * (np.arange(n) >= early)
         elif self.shape == "spread":
             values = 20 + (values - 20) * np.where(after >= 0, self.size, 1.0)
         elif self.shape == "errors":
@@ -107,7 +110,8 @@ FAMILIES = (
     Family("step of 5, 1 % spikes of 20", spiky),
     Family("step of 5, 20 % gaps", white, gaps=0.2),
     Family("burst of 5, 5 to 19 long", white, shape="burst"),
-    Family("harmless -4, then +5", white, shape="two"),
+    Family("harmless +4, then +5", white, shape="two", early=4),
+    Family("harmless -4, then +8", white, shape="two", early=-4, size=8),
     Family("ramp to +8, white", white, shape="ramp", size=8),
     Family("ramp to +8, AR(1) .5", remembering(0.5), shape="ramp", size=8),
     Family("spread times 4", white, shape="spread", size=4),
@@ -165,7 +169,8 @@ def localise(count: int) -> None:
             else:
                 found = find_shifts(rows[0][0], np.stack([row[1] for row in rows]))
             errors = [
-                abs(s.at - row[2]) / family.step if s is not None else np.inf for s, row in zip(found, rows, strict=True)
+                abs(s.at - row[2]) / family.step if s is not None else np.inf
+                for s, row in zip(found, rows, strict=True)
             ]
             within = float(np.mean(np.array(errors) <= 3))
             clear = float(np.mean([s is not None and abs(s.score) >= CLEAR for s in found]))
@@ -179,12 +184,16 @@ def localise(count: int) -> None:
         rival = [abs(cusum(values) - (truth - times[0]) / family.step) for times, values, truth, _ in rows]
         theirs = statistics.median(rival)
         ratio = f"{theirs / ours:8.1f}" if ours else (f"{theirs:.1f} to 0" if theirs else "both 0")
-        print(f"{family.name:28}|{cells[0]:25}|{cells[1]:26}| {theirs:6.1f} {np.mean(np.array(rival) <= 3):5.2f} | {ratio}")
+        print(
+            f"{family.name:28}|{cells[0]:25}|{cells[1]:26}| {theirs:6.1f} {np.mean(np.array(rival) <= 3):5.2f} | {ratio}"
+        )
 
 
 def false_alarms(count: int) -> None:
     """Print what pure noise scores."""
-    print(f"\n{'pure noise':28}| share not clear, 98 % quantile of |score|: no hint, near the end | spread, slope among them")
+    print(
+        f"\n{'pure noise':28}| share not clear, 98 % quantile of |score|: no hint, near the end | spread, slope among them"
+    )
     for name, noise, points in (*CALM, ("daily waves, 2 days", None, 0)):
         rng = np.random.default_rng(12)
         if noise is None:

@@ -18,7 +18,7 @@ How it works, per series:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -31,14 +31,16 @@ Mask = npt.NDArray[np.bool_]
 
 # |score| of what is no shift stays below this in at least 98 of 100 series of pure noise (white, AR(1) with rho .8, lognormal,
 # daily waves), measured in tests/test_shifts.py.
-CLEAR = 2.0
+CLEAR = 1.7
 
 _SAMPLES_MIN = 6  # fewer say nothing about a usual swing
 _BEFORE_MIN = 4  # samples before a change; with fewer the change is censored
 _STRETCH_MIN = 3  # one spike is not a shift, nor are two; at the very end of the data there may be no more
-_BEFORE_USUAL = 60  # samples looked back for the usual swing: an hour of minutes; or three times the stretch
+_BEFORE_USUAL = 120  # samples looked back for the usual swing: two hours of minutes; or three times the stretch
 _CANDIDATES = 3  # positions looked at closely; more than three rivals in one window is rare
-_SHRINK = 5.0  # a stretch of five independent samples counts sqrt(1/2) of its effect
+# A stretch of five independent samples counts sqrt(1/2) of its effect. Around a notice in a long series fewer places are
+# looked at, so chance has fewer tries: half as many samples are enough there.
+_SHRINK, _SHRINK_NEAR, _SHORT = 5.0, 2.5, 60
 _GATHER = 96  # samples a median is taken of; more change it by less than a tenth of a swing
 _CHUNK = 1 << 17  # elements worked on at once: about 1 MiB a temporary, so memory does not grow with the series
 _DAY = 86_400.0
@@ -262,10 +264,11 @@ class _Search:
     slack: float  # how wrong ``near`` may be
     reach: float  # how long before ``near`` a burst may have ended
     fading: float  # age at which a change before ``near`` counts half
+    shrink: float  # independent samples that count sqrt(1/2) of their effect
 
     def only(self, chosen: Mask) -> _Search:
         """Return the search for some of the rows."""
-        return _Search(self.signs[chosen], self.near, self.slack, self.reach, self.fading)
+        return replace(self, signs=self.signs[chosen])
 
 
 @dataclass(slots=True)
@@ -274,6 +277,7 @@ class _Fit:
 
     Attributes:
         low: Where the samples begin that tell the usual swing.
+        since: Where the series last changed before, its start if it did not.
         earliest: First position at which it may have begun.
         latest: Last one.
         swing: The usual swing, with its floors.
@@ -283,6 +287,7 @@ class _Fit:
     first: Indices
     end: Indices
     low: Indices
+    since: Indices
     earliest: Indices
     latest: Indices
     before: Array
@@ -329,6 +334,7 @@ def _search(grid: Array, signs: Indices, near: float | None) -> _Search:
         slack=max(90.0, 4.5 * step),
         reach=max(900.0, 10 * step),
         fading=max(20 * step, 0.3 * float(grid[-1] - grid[0])),
+        shrink=_SHRINK if near is None else _SHRINK_NEAR + (_SHRINK - _SHRINK_NEAR) * min(1.0, _SHORT / grid.size),
     )
 
 
@@ -374,10 +380,10 @@ def _normal_scores(rows: _Rows) -> npt.NDArray[np.float32]:
     return np.asarray(scores / np.where(deviation > 0, deviation, 1.0), dtype=np.float32)
 
 
-def _lengths(width: int) -> list[int]:
+def _lengths(width: int, shortest: int) -> list[int]:
     """Return the lengths of stretch tried, each about 1.6 times the one before."""
-    out, length = [], float(_STRETCH_MIN)
-    while length < max(_STRETCH_MIN + 1, width / 2):
+    out, length = [], float(shortest)
+    while length < max(shortest + 1, width / 2):
         out.append(round(length))
         length *= 1.6
     return out
@@ -388,7 +394,7 @@ def _look_back(length: Indices) -> Indices:
     return np.asarray(np.maximum(12, 2 * length), dtype=np.intp)
 
 
-def _contrasts(rows: _Rows, signs: Indices) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+def _contrasts(rows: _Rows, signs: Indices, shortest: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Return, for each position as a beginning, the best contrast with what is before and the length that gives it."""
     scores = _normal_scores(rows)
     height, width = scores.shape
@@ -396,11 +402,11 @@ def _contrasts(rows: _Rows, signs: Indices) -> tuple[npt.NDArray[np.float32], np
     np.cumsum(scores, axis=1, out=sums[:, 1:])
     position = np.arange(width)
     best = np.full((height, width), -1.0, dtype=np.float32)
-    reach = np.full((height, width), _STRETCH_MIN, dtype=np.int32)
+    reach = np.full((height, width), shortest, dtype=np.int32)
     begun = rows.start[:, np.newaxis] if rows.start.any() else np.zeros((1, 1), dtype=np.intp)
     upward = signs[:, np.newaxis].astype(np.float32)
     here = sums[:, :-1]
-    for length in _lengths(width):
+    for length in _lengths(width, shortest):
         ends = np.minimum(position + length, width)
         begins = np.maximum(position - int(_look_back(np.asarray(length))), 0)
         after_size = (ends - position).astype(np.float32)
@@ -425,9 +431,9 @@ def _fading(search: _Search, when: Array) -> Array:
     return np.where(when > search.near + search.slack, 0.0, 1.0 / (1.0 + age / search.fading))
 
 
-def _best_level(rows: _Rows, search: _Search) -> _Fit:
+def _best_level(rows: _Rows, search: _Search, shortest: int = _STRETCH_MIN) -> _Fit:
     """Return each row's best candidate for a changed level."""
-    contrast, reach = _contrasts(rows, search.signs)
+    contrast, reach = _contrasts(rows, search.signs, shortest)
     promise = contrast if search.near is None else contrast * _fading(search, rows.when).astype(np.float32)
     promise = np.where(contrast > 0, promise, -1.0)
     each = np.arange(rows.values.shape[0])
@@ -439,19 +445,24 @@ def _best_level(rows: _Rows, search: _Search) -> _Fit:
         found.append((at, length, promise[each, at].astype(np.float64)))
         apart = np.maximum(_STRETCH_MIN, length // 2)[:, np.newaxis]
         promise = np.where(np.abs(position - at[:, np.newaxis]) <= apart, -1.0, promise)
-    best: _Fit | None = None
+    fits: list[_Fit] = []
     for at, length, promised in found:
         low = rows.start.copy()
-        for other, _, _ in found:  # the usual swing is told from behind the change before this one
-            strong = (contrast[each, other] > 8.0) & (other < at - 12)
-            low = np.where(strong, np.maximum(low, other), low)
+        for rival, _, _ in found:  # the usual swing is told from behind the change before this one
+            strong = (contrast[each, rival] > 8.0) & (rival < at - 12)
+            low = np.where(strong, np.maximum(low, rival), low)
         fit = _examined(rows, search, at, length, low)
         fit.fitness[promised <= 0] = -1.0
-        if best is None:
-            best = fit
-        else:
-            best.keep_better(fit)
-    assert best is not None  # noqa: S101 - there is at least one candidate
+        fits.append(fit)
+    for fit in fits:  # the end of a burst is no shift of its own
+        for other in fits:
+            ended = (other.fitness > 0) & (np.abs(other.end - fit.first) <= 3) & (other.end < position.size)
+            short = other.end - other.first <= other.first - other.since  # else it is the new normal that ended
+            back = np.abs(fit.after - other.before) < 0.5 * np.abs(other.after - other.before)
+            fit.fitness = np.where(ended & short & back & (other.first < fit.first - 1), -1.0, fit.fitness)
+    best = fits[0]
+    for fit in fits[1:]:
+        best.keep_better(fit)
     return best
 
 
@@ -486,17 +497,31 @@ def _median(values: Array, low: Indices, high: Indices) -> Array:
     return _quantile(np.sort(picked, axis=1), count, 0.5)
 
 
+def _middle(values: Array, low: Indices, high: Indices) -> Array:
+    """Return the mean of the middle half of some samples: of three the median, of five the mean of three.
+
+    As deaf to a spike, and surer than a median: of five samples it scatters a tenth less.
+    """
+    picked, count = _gathered(values, low, high)
+    ordered = np.sort(picked, axis=1)
+    cut = np.where(count >= 3, np.maximum(1, count // 4), 0)[:, np.newaxis]
+    index = np.arange(ordered.shape[1])
+    kept = (index >= cut) & (index < count[:, np.newaxis] - cut)
+    size = np.maximum(1, np.count_nonzero(kept, axis=1))
+    return np.asarray((np.where(kept, ordered, 0.0) / size[:, np.newaxis]).sum(axis=1), dtype=np.float64)
+
+
 def _examined(rows: _Rows, search: _Search, at: Indices, length: Indices, low: Indices) -> _Fit:
     """Return the stretch around a rough position, its levels and its score."""
     values, width = rows.values, rows.values.shape[1]
     old = _median(values, np.maximum(low, at - _look_back(length)), at)
     new = _median(values, at, np.minimum(at + length, width))
     first, end, sides = _stretch(rows, at, length, old, new, low)
-    low = np.maximum(low, first - np.maximum(_BEFORE_USUAL, 3 * (end - first)))
-    fit = _measured(rows, low, first, end)
+    fit = _measured(rows, search, np.maximum(low, first - np.maximum(_BEFORE_USUAL, 3 * (end - first))), first, end)
+    fit.since = low
     # Moments at which a beginning costs less than a factor of e² in likelihood (errors as Laplace's law has them).
     allowance = np.minimum(1.4 * fit.swing / np.maximum(np.abs(new - old), 1e-300), width)
-    fit.earliest, fit.latest = _doubt(sides, first, length, allowance, low, end)
+    fit.earliest, fit.latest = _doubt(sides, first, length, allowance, fit.low, end)
     lasts = (end - first >= _STRETCH_MIN) | ((end == width) & (end > first))
     wanted = (search.signs == 0) | (np.sign(fit.score) == search.signs)
     fit.fitness = np.where(lasts & wanted & (new != old) & (fit.score != 0), _fitness(rows, search, fit), -1.0)
@@ -536,28 +561,33 @@ def _doubt(
     return as_good.argmax(axis=1), sums.shape[1] - 1 - as_good[:, ::-1].argmax(axis=1)
 
 
-def _measured(rows: _Rows, low: Indices, first: Indices, end: Indices) -> _Fit:
+def _measured(rows: _Rows, search: _Search, low: Indices, first: Indices, end: Indices) -> _Fit:
     """Return levels, swing and score of stretches, as if samples were independent."""
     picked, count = _gathered(rows.values, low, first)
     ordered = np.sort(picked, axis=1)
     before = _quantile(ordered, count, 0.5)
-    after = _median(rows.values, first, end)
+    after = _middle(rows.values, first, end)
     swing = _swing(rows, picked, ordered, count, before, after)
-    swing = np.hypot(swing, _swing_after(rows.values, first, end, after) * np.clip(1.0 - count / 12.0, 0.0, 1.0))
-    effect = _untailed((after - before) / swing, ordered, count, before)
-    score = effect * _weight((end - first).astype(np.float64), (first - low).astype(np.float64))
+    within = _deviation(rows.values, first, end, after)
+    swing = np.hypot(swing, within * np.clip(1.0 - count / 12.0, 0.0, 1.0))  # helps out where few samples come before
+    # What a burst returns to is usual too: among wild samples no burst is remarkable.
+    behind = np.minimum(rows.values.shape[1], end + _BEFORE_USUAL // 2)
+    wild = _deviation(rows.values, end, behind, _median(rows.values, end, behind))
+    swing = np.where(behind - end >= 8, np.maximum(swing, 0.8 * wild), swing)
+    effect = _untailed((after - before) / swing, ordered, count, before, end - first)
+    score = effect * _weight((end - first).astype(np.float64), (first - low).astype(np.float64), search.shrink)
     flags = np.zeros(first.size, dtype=np.bool_)
-    return _Fit(first, end, low, first, first, before, after, swing, score, np.abs(score), flags)
+    return _Fit(first, end, low, low, first, first, before, after, swing, score, np.abs(score), flags)
 
 
-def _swing_after(values: Array, first: Indices, end: Indices, after: Array) -> Array:
-    """Return the swing within the stretch, which helps out where there are too few samples before it."""
-    picked, count = _gathered(values, first, end)
-    return 1.4826 * _quantile(np.sort(np.abs(picked - after[:, np.newaxis]), axis=1), count, 0.5)
+def _deviation(values: Array, low: Indices, high: Indices, level: Array) -> Array:
+    """Return the robust deviation of samples from a level (1.4826 median distances, as for normal ones)."""
+    picked, count = _gathered(values, low, high)
+    return 1.4826 * _quantile(np.sort(np.abs(picked - level[:, np.newaxis]), axis=1), count, 0.5)
 
 
-def _untailed(effect: Array, ordered: Array, count: Indices, before: Array) -> Array:
-    """Return effects with those into a long tail made less of: the mean of the plain and the logarithmic effect.
+def _untailed(effect: Array, ordered: Array, count: Indices, before: Array, size: Indices) -> Array:
+    """Return effects with those into a long tail made less of: between the plain and the logarithmic effect, the longer it lasts the plainer.
 
     Where the tenth above the median lies r times as far from it as the tenth below, a logarithm (of the distance from the
     point that makes both equal) makes the samples symmetric; in it x tenths are ln(1 + x(r-1)) / ln r. On that scale alone a
@@ -569,12 +599,13 @@ def _untailed(effect: Array, ordered: Array, count: Indices, before: Array) -> A
     far, close = np.where(rising, up, down), np.where(rising, down, up)
     known = (far > 0) & (close > 0) & (far > close)
     ratio = np.where(known, np.minimum(far / np.where(known, close, 1.0), 10.0), 1.0)
-    ratio = ratio ** (count / (count + 20.0))  # few samples look skew by chance
+    ratio = np.maximum(1.0, ratio / (1.0 + 1.0 / np.sqrt(np.maximum(1, count))))  # few samples look skew by chance
     plain = np.minimum(np.abs(effect), 1000.0)
     tailed = ratio > 1.05
     log = np.log(np.where(tailed, ratio, np.e))
     bent = np.where(tailed, 1.2816 * np.log1p(plain / 1.2816 * (ratio - 1.0)) / log, plain)
-    return np.asarray(np.sign(effect) * np.sqrt(plain * np.minimum(plain, bent)), dtype=np.float64)
+    lasting = size / (size + 20.0)
+    return np.asarray(np.sign(effect) * plain**lasting * np.minimum(plain, bent) ** (1.0 - lasting), dtype=np.float64)
 
 
 def _swing(rows: _Rows, picked: Array, ordered: Array, count: Indices, before: Array, after: Array) -> Array:
@@ -584,7 +615,10 @@ def _swing(rows: _Rows, picked: Array, ordered: Array, count: Indices, before: A
     # A tail that often reaches far up makes a rise less remarkable than a fall: 1.2816 deviations hold nine in ten.
     up = _quantile(ordered, count, 0.9) - before
     down = before - _quantile(ordered, count, 0.1)
-    swing = np.maximum(middle, np.where(after >= before, up, down) / 1.2816)
+    chance = 1.0 + 1.0 / np.sqrt(
+        np.maximum(1, count)
+    )  # by so much a quantile of few samples errs upwards half the time
+    swing = np.maximum(middle, np.where(after >= before, up, down) / 1.2816 / chance)
     swing = swing * (1.0 + 3.0 / np.maximum(1, count))  # few samples show less than the usual swing
     effect, level = np.abs(after - before), np.maximum(np.abs(after), np.abs(before))
     relative = effect / np.where(level > 0, level, 1.0)
@@ -600,10 +634,10 @@ def _swing(rows: _Rows, picked: Array, ordered: Array, count: Indices, before: A
     return np.asarray(np.where(total > 0, total, 1.0), dtype=np.float64)
 
 
-def _weight(after_size: Array, before_size: Array) -> Array:
+def _weight(after_size: Array, before_size: Array, shrink: float) -> Array:
     """Return which share of an effect counts, by how many independent samples stand on both sides."""
     size = 1.0 / (1.0 / np.maximum(after_size, 0.5) + 1.0 / np.maximum(before_size, 0.5))
-    return np.asarray(np.sqrt(size / (size + _SHRINK)), dtype=np.float64)
+    return np.asarray(np.sqrt(size / (size + shrink)), dtype=np.float64)
 
 
 def _fitness(rows: _Rows, search: _Search, fit: _Fit) -> Array:
@@ -640,9 +674,10 @@ def _memory(residual: Array, within: Mask) -> Array:
             break
         width = (_LAGS[min(number + 1, len(_LAGS) - 1)] - _LAGS[max(number - 1, 0)]) / 2 if number else 1.0
         alike = np.einsum("ij,ij->i", centred[:, lag:], centred[:, :-lag]) / power * size / np.maximum(1, size - lag)
-        going &= (alike > 2.0 / np.sqrt(size)) & (lag < count // 3)  # below, it is noise of the estimate
+        going &= (alike > 1.5 / np.sqrt(size)) & (lag < count // 3)  # below, it is noise of the estimate
         memory += np.where(going, 2.0 * width * np.minimum(alike, 1.0), 0.0)
-    return memory
+    # Levels were fitted to the same samples, which hides part of the memory: a quarter in 480 samples, three quarters in 40.
+    return np.asarray(1.0 + (memory - 1.0) * (1.0 + 200.0 / size), dtype=np.float64)
 
 
 def _independent(size: Array, memory: Array) -> Array:
@@ -650,29 +685,29 @@ def _independent(size: Array, memory: Array) -> Array:
     return np.asarray(1.0 + np.maximum(0.0, size - 1.0) / memory, dtype=np.float64)
 
 
-def _discount_memory(rows: _Rows, fit: _Fit) -> Array:
+def _discount_memory(rows: _Rows, search: _Search, fit: _Fit) -> Array:
     """Shrink scores, and widen the doubt about the beginning, where samples repeat one another.
 
     Returns:
         How sure each effect is: in deviations of the difference of two means.
     """
     position = np.arange(rows.values.shape[1])
-    low, first, end = (a[:, np.newaxis] for a in (fit.low, fit.first, fit.end))
+    since, first, end = (a[:, np.newaxis] for a in (fit.since, fit.first, fit.end))
     level = np.where((position >= first) & (position < end), fit.after[:, np.newaxis], fit.before[:, np.newaxis])
     residual = np.clip((rows.values - level) / fit.swing[:, np.newaxis], -3.0, 3.0)
-    memory = _memory(residual, position >= low)
-    sureness = _apply_memory(fit, memory)
+    memory = _memory(residual, position >= since)
+    sureness = _apply_memory(fit, memory, search.shrink)
     wider = (np.sqrt(memory) * np.stack([fit.first - fit.earliest, fit.latest - fit.first])).astype(np.intp)
     fit.earliest = np.maximum(fit.low, fit.first - wider[0])
     fit.latest = np.minimum(np.maximum(fit.first, fit.end - 1), fit.first + wider[1])
     return sureness
 
 
-def _apply_memory(fit: _Fit, memory: Array) -> Array:
+def _apply_memory(fit: _Fit, memory: Array, shrink: float) -> Array:
     after, before = (fit.end - fit.first).astype(np.float64), (fit.first - fit.low).astype(np.float64)
-    after, before, plain = _independent(after, memory), _independent(before, memory), _weight(after, before)
-    effect = fit.score / plain
-    fit.score = effect * _weight(after, before)
+    effect = fit.score / _weight(after, before, shrink)
+    after, before = _independent(after, memory), _independent(before, memory)
+    fit.score = effect * _weight(after, before, shrink)
     return np.asarray(np.abs(effect) / np.sqrt(1.0 / after + 1.0 / before), dtype=np.float64)
 
 
@@ -681,7 +716,7 @@ def _apply_memory(fit: _Fit, memory: Array) -> Array:
 
 def _prefer_slopes(rows: _Rows, search: _Search, fit: _Fit) -> None:
     """Turn a changed level into a slope where a climb from a foot fits much better than a step."""
-    _discount_memory(rows, fit)
+    _discount_memory(rows, search, fit)
     chosen = (fit.fitness > 0) & (np.abs(fit.score) >= 0.6 * CLEAR) & (fit.end - fit.first >= _STRETCH_MIN)
     if not chosen.any():
         return
@@ -702,7 +737,7 @@ def _climb(rows: _Rows, search: _Search, fit: _Fit) -> None:
     summit = _summit(rows, fit)
     bounds = np.minimum(fit.before, fit.after), np.maximum(fit.before, fit.after)
     held = 3.0 * fit.swing[:, np.newaxis]
-    best_gain = np.full(fit.first.size, 6.0)  # in units of log likelihood: a climb is a claim that needs a reason
+    best_gain = np.full(fit.first.size, 8.0)  # in units of log likelihood: a climb is a claim that needs a reason
     peak = np.take_along_axis(rows.values, np.clip(summit - 1, 0, width - 1)[:, np.newaxis], axis=1)
     lowest = np.minimum(bounds[0][:, np.newaxis], peak) - held
     highest = np.maximum(bounds[1][:, np.newaxis], peak) + held
@@ -721,10 +756,10 @@ def _climb(rows: _Rows, search: _Search, fit: _Fit) -> None:
         return
     top = np.minimum(width, np.maximum(summit, foot + 1))
     tip = np.maximum(foot, top - np.maximum(_STRETCH_MIN, (top - foot) // 6))
-    slope = _measured(rows, np.maximum(low, foot - np.maximum(_BEFORE_USUAL, 3 * (top - foot))), foot, top)
+    slope = _measured(rows, search, np.maximum(low, foot - np.maximum(_BEFORE_USUAL, 3 * (top - foot))), foot, top)
     slope.after = _median(rows.values, tip, top)
     climbing = found & (np.sign(slope.after - slope.before) == np.sign(fit.after - fit.before))
-    slope = _as_climb(rows, slope, foot, top, memory)
+    slope = _as_climb(rows, search, slope, foot, top, memory)
     slope.earliest, slope.latest, slope.slope = earliest, latest, climbing
     slope.end, slope.fitness = np.maximum(fit.end, top), fit.fitness
     begun = rows.when[each, foot]
@@ -733,7 +768,7 @@ def _climb(rows: _Rows, search: _Search, fit: _Fit) -> None:
     fit.put(climbing, _rows_of(slope, climbing))
 
 
-def _as_climb(rows: _Rows, slope: _Fit, foot: Indices, top: Indices, memory: Array) -> _Fit:
+def _as_climb(rows: _Rows, search: _Search, slope: _Fit, foot: Indices, top: Indices, memory: Array) -> _Fit:
     """Return a climb with its score: from the level before its foot to its end, against the scatter around it."""
     early = foot - rows.start < _BEFORE_MIN  # no level before: the climb's own beginning stands for it
     start = _median(rows.values, foot, np.minimum(top, foot + np.maximum(_STRETCH_MIN, (top - foot) // 6)))
@@ -750,7 +785,7 @@ def _as_climb(rows: _Rows, slope: _Fit, foot: Indices, top: Indices, memory: Arr
     effect = np.clip((slope.after - slope.before) / slope.swing, -1000.0, 1000.0)
     after = _independent((top - foot).astype(np.float64), memory)
     before = _independent(np.where(early, top - foot, foot - slope.low).astype(np.float64), memory)
-    slope.score = effect * _weight(after, before)
+    slope.score = effect * _weight(after, before, search.shrink)
     return slope
 
 
@@ -766,7 +801,7 @@ def _summit(rows: _Rows, fit: _Fit) -> Indices:
     inside = (position >= fit.first[:, np.newaxis]) & (position < fit.end[:, np.newaxis])
     way = np.where(inside, way, -np.inf)
     reached = way >= 0.9 * way.max(axis=1, keepdims=True)
-    return np.minimum(width, reached.argmax(axis=1) + 2).astype(np.intp)
+    return np.asarray(np.minimum(width, reached.argmax(axis=1) + 2), dtype=np.intp)
 
 
 def _bends(values: Array, begin: Indices, end: Indices) -> tuple[Indices, Array, Array, tuple[Indices, Indices]]:
@@ -831,13 +866,13 @@ def _spreads(rows: _Rows, search: _Search, fit: _Fit) -> _Fit | None:
     begun = np.minimum(some.start + 1, moves.shape[1] - 1)
     moves[np.arange(moves.shape[1]) < begun[:, np.newaxis]] = 0.0
     moved = _Rows(moves, some.when, begun, np.zeros(begun.size))
-    found = _best_level(moved, around)
-    sureness = _discount_memory(moved, found)
+    found = _best_level(moved, around, _SPREAD_STRETCH_MIN)
+    sureness = _discount_memory(moved, around, found)
     after, before = found.end - found.first, found.first - found.low
-    # A doubled swing is worth 1.4 where movements are those of normal samples (whose logarithms deviate by 1.1), less where
+    # A doubled swing is worth 1.2 where movements are those of normal samples (whose logarithms deviate by 1.1), less where
     # they differ more from one another. It takes more of them than of levels to be sure.
-    found.score = np.clip(2.0 * found.score * np.minimum(found.swing, 1.1), -15.0, 15.0)
-    found.score *= np.minimum(1.0, sureness**2 / 30.0)
+    found.score = np.clip(1.8 * found.score * np.minimum(found.swing, 1.1), -15.0, 15.0)
+    found.score *= np.minimum(1.0, sureness**2 / 36.0)
     long = (after >= _SPREAD_STRETCH_MIN) & (before >= _SPREAD_STRETCH_MIN)
     found.fitness = np.where(long & (found.fitness > 0), found.fitness, -1.0)
     # The median |difference| of two normal samples is 0.954 deviations.
