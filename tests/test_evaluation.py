@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -100,6 +101,7 @@ def test_what_is_no_share_is_refused(count: int, total: int) -> None:
         statistics.wilson_interval(count, total)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.integers(1, 500))
 def test_an_interval_holds_its_share_and_lies_in_bounds(count: int, more: int) -> None:
     total = count + more
@@ -229,7 +231,7 @@ def test_a_wrong_truth_is_refused_by_file_and_key(text: str, told: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=300) | st.from_regex(r"(outcome|kind|also|commit|tags|split): .{0,20}\n", fullmatch=True))
 def test_any_text_is_a_truth_or_is_refused(text: str) -> None:
     try:
@@ -729,6 +731,28 @@ def test_a_bad_truth_file_is_refused_before_anything_runs(tmp_path: Path, capsys
     case_folder(tmp_path / "two", colour="red")
     assert run(["eval", str(tmp_path)]) == 2
     assert f"{tmp_path / 'two' / 'truth.yaml'}: colour: unknown key" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are told of a stop in another way there")
+def test_a_stop_from_the_keyboard_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "advisor", "eval", str(HEAP), "--ablation", "--jobs", "2"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob("advisor-eval-*/advisor-replay-*")) and time.monotonic() < until:
+        time.sleep(0.05)  # until a worker is in the middle of a case
+    os.killpg(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert out == ""
+    assert [line for line in err.splitlines() if "replayed" not in line] == ["advisor: stopped; nothing was written"]
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the report --------------------------------------------------------------------------------------------------------

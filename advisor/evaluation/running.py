@@ -11,7 +11,8 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -232,9 +233,23 @@ def _start_worker(folder: str) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, folder), daemon=True, name="advisor-eval")
-    process.start()
+    with _keyboard_held():
+        process.start()
     theirs.close()  # so that the end of the process is the end of the pipe
     return _Worker(process, ours)
+
+
+@contextmanager
+def _keyboard_held() -> Iterator[None]:
+    """Hold back a stop from the keyboard: a worker inherits that, for the stop is the parent's to act on."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_worker(worker: _Worker) -> None:
@@ -259,8 +274,7 @@ def _how_ended(code: int | None) -> str:
 
 
 def _work(pipe: Connection, folder: str) -> None:
-    """Answer tasks until the pipe ends; a stop from the keyboard is the parent's to act on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Answer tasks until the pipe ends."""
     tempfile.tempdir = folder
     while True:
         try:
