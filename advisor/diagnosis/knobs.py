@@ -28,6 +28,7 @@ WORK: frozenset[str] = frozenset(get_args(Work))
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 KNOBS_BYTES_MAX = 1024 * 1024  # ours have 100 KB; a file of families is written by people
+PHRASE_WORDS_MAX = 12  # ours have 8; the ways to run words together grow with the square
 # A change whose direction is not known goes the harmful way every second time.
 UNKNOWN_DIRECTION = 0.5
 
@@ -125,6 +126,8 @@ class Knob(Record):
         for phrase in phrases:
             if not words(phrase):  # it would be in every key
                 raise ValueError(f"{phrase!r} has no word")
+            if len(words(phrase)) > PHRASE_WORDS_MAX:
+                raise ValueError(f"{phrase[:80]!r} has more than {PHRASE_WORDS_MAX} words")
         return phrases
 
     @field_validator("log_signs")
