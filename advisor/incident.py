@@ -62,7 +62,7 @@ _SYMPTOM_WORDS: tuple[tuple[Symptom, re.Pattern[str]], ...] = (
     (
         Symptom.POOL_EXHAUSTED,
         re.compile(
-            r"pool[ _-]?(?:is )?(?:exhaust|full|empty|saturat|starv)|connection[ _]?pool|pool_exhausted|connections? (?:is|are) not available"
+            r"(?<!thread[ _-])(?<!threads[ _-])(?<!worker[ _-])(?<!executor[ _-])pool[ _-]?(?:is )?(?:exhaust|full|empty|saturat|starv)|connection[ _]?pool|pool_exhausted|connections? (?:is|are) not available"
             r"|(?:pending|waiting for|no (?:free|idle|available)|run out of|ran out of|too many) (?:db |database )?connections?|hikari",
             re.I,
         ),

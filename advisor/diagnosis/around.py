@@ -7,6 +7,8 @@ own, and all of them together a share of the blame. Pure.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -112,8 +114,10 @@ def look_around(incident: Incident, gathered: Gathered, picture: Picture) -> Aro
     around.calls = _all_calls(incident.service, gathered, known, around.aliases)
     around.called = _reach(incident.service, around.calls)
     around.calling = _reach(incident.service, frozenset((b, a) for a, b in around.calls))
-    near = picture.onset.at if picture.onset is not None else None
-    noticed = incident.noticed_at.timestamp() if incident.noticed_at is not None else near
+    # When it began says more than when somebody noticed: half an hour later everything around has moved too.
+    noticed = incident.noticed_at.timestamp() if incident.noticed_at is not None else None
+    if picture.onset is not None:
+        noticed = picture.onset.at
     for neighbour in gathered.neighbours:
         around.pictures[neighbour.service] = _picture_of(neighbour, incident, gathered, noticed)
     if not picture.of_memory:
@@ -186,19 +190,27 @@ def _shares(service: str, around: Around, picture: Picture, noticed: float | Non
             series[name] = _series_of(own, times)
     for name, arrays in _seen_by_callers(around, picture, times).items():
         series.setdefault(name, {"latency": arrays})
-    measured = [ServiceSeries(name, one) for name, one in sorted(series.items()) if one]
-    if len(measured) < 2 or times.size < 8:
+    # By number: what a service is called (an address, a host) says nothing here about whether it is one.
+    names = [name for name, one in sorted(series.items()) if one]
+    if len(names) < 2 or times.size < 8 or service not in names:
         return {}
+    alias = {name: f"service{number}" for number, name in enumerate(names)}
+    measured = [ServiceSeries(alias[name], series[name]) for name in names]
     aspect = _ASPECT.get(picture.work.signal.aspect) if picture.work is not None else None
-    connected = frozenset((a, b) for a, b in around.calls if a in series and b in series)
-    blames = localize(times, measured, connected, service, aspect, noticed)
+    connected = frozenset((alias[a], alias[b]) for a, b in around.calls if a in alias and b in alias)
+    blames = localize(times, measured, connected, alias[service], aspect, noticed)
     shares = probabilities([b.score for b in blames])
+    called = {number: name for name, number in alias.items()}
     out: dict[str, Term] = {}
     for blame, share in zip(blames, shares, strict=True):
         strongest = sorted(blame.terms, key=lambda t: -abs(t.value))[:2]
         why = "; ".join(t.why for t in strongest) or "nothing of its own stands out"
-        out[blame.service] = (share, f"{blame.service}: {why}")
+        out[called[blame.service]] = (share, _renamed(why, called))
     return out
+
+
+def _renamed(text: str, called: Mapping[str, str]) -> str:
+    return re.sub(r"service\d+", lambda found: called.get(found[0], found[0]), text)
 
 
 def _series_of(picture: Picture, times: Array) -> dict[str, tuple[Array, ...]]:

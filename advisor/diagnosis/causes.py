@@ -9,6 +9,9 @@ Pure. Called by the engine with the picture of what is wrong.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from advisor.diagnosis.around import Around, relation_of
 from advisor.diagnosis.candidate import AFTER_ONSET, FLAT, LOAD_MOVED, Candidate
@@ -98,9 +101,12 @@ def _changes_around(
         theirs = around.pictures[name]
         troubled = theirs.trouble_at is not None and _not_later(theirs, picture)
         calling = relation is Relation.CALLING
-        held_against = theirs if troubled and not calling else picture
+        held_against = theirs if troubled and not calling else _with_starts_of(theirs, picture)
         evidence = gathered.model_copy(
-            update={"changes": neighbour.changes, "logs": gathered.logs if held_against is picture else neighbour.logs}
+            update={
+                "changes": neighbour.changes,
+                "logs": gathered.logs if held_against is not theirs else neighbour.logs,
+            }
         )
         where = around.where(name)
         for c in judge_changes(name, held_against, evidence, knobs, called=calling):
@@ -111,6 +117,12 @@ def _changes_around(
                 c.add("where it shows", *where)
             out.append(c)
     return out
+
+
+def _with_starts_of(theirs: Picture, ours: Picture) -> Picture:
+    """Return our picture with another service's process starts: they say when a change of that service took effect."""
+    signals = replace(ours.signals, restarts=theirs.signals.restarts, first_start=theirs.signals.first_start)
+    return replace(ours, signals=signals)
 
 
 def _place(c: Candidate, name: str, relation: Relation, around: Around, troubled: bool) -> None:
@@ -142,16 +154,19 @@ def _explain_away_work(candidates: list[Candidate]) -> None:
     moved = [c for c in moved if not any(t.name == "timing" and t.value <= AFTER_ONSET for t in c.terms)]
     load = next((c for c in candidates if c.kind is CauseKind.LOAD), None)
     if load is not None and _has(load, "traffic", 2.0):
+        multiplying = [c for c in changes if _multiplies_traffic(c) and c.score >= 1.5]
+        if multiplying:
+            load.add("explained by a change", -2.0, f"{multiplying[0].cause.key} makes more requests of the same work")
         for c in changes:
-            if c not in moved:
+            if c not in moved and c not in multiplying:
                 c.add(
                     "explained by traffic",
                     -1.5,
                     "requests grew at the same time, which explains it without this change",
                 )
+    other = max(moved, key=lambda one: one.score, default=None)
     for c in changes:
-        if moved and c not in moved:
-            other = max(moved, key=lambda one: one.score)
+        if other is not None and c not in moved and other.score >= max(1.5, c.score - 1.0):
             c.add("explained by another", -1.0, f"{other.cause.key} is seen at work, this is not")
     best_of: dict[str, float] = {}
     for c in changes:
@@ -171,6 +186,18 @@ def _explain_away_work(candidates: list[Candidate]) -> None:
                 and not any(w in family for w in _OF_CALLS)
             ):
                 c.add("explained by the dependency", -1.2, f"{strong[0].cause.service} was in trouble at the same time")
+
+
+def _multiplies_traffic(c: Candidate) -> bool:
+    """Return whether the change makes more requests out of the same work: retries, hedging, polling more often."""
+    knob = c.knob
+    return (
+        knob is not None and any(name == "load" for side in _sides(knob) for name in side) and _has(c, "mechanism", 0.3)
+    )
+
+
+def _sides(knob: Knob) -> tuple[Mapping[Any, float], ...]:
+    return knob.harms_called.smaller, knob.harms_called.larger, knob.harms_called.other
 
 
 def _has(c: Candidate, name: str, least: float) -> bool:

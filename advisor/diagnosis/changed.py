@@ -37,6 +37,7 @@ from advisor.diagnosis.knobs import (
 from advisor.diagnosis.picture import WORDS, Picture, effective_at, growth_of
 from advisor.diagnosis.worked import judge_work
 from advisor.evidence import OUTSIDE_SCOPE, ChangeAnswer, CommitChange, Gathered, LogException
+from advisor.evidence.change_points import Onset
 from advisor.evidence.config_diff import KeyChange
 from advisor.evidence.signals import Signal
 from advisor.quantity import parse_quantity
@@ -173,75 +174,87 @@ def _shown(value: str | None) -> str:
 
 
 def _timing(c: Candidate, picture: Picture, committed: float) -> None:
-    onset, trouble = picture.onset, picture.trouble_at
-    if trouble is None:
+    """Add how near the change is to where the trouble began: to what showed first, where something had been piling up."""
+    if picture.trouble_at is None:
         return
-    window = window_seconds(picture)
-    # A bend of a sawtooth is found to a fiftieth of the window; a step of a rate or a latency to a few samples.
-    tolerance = 3 * picture.signals.step + (
-        0.0 if not picture.of_memory else max(0.0, 0.02 * window - 3 * picture.signals.step)
-    )
-    if committed > trouble + 1.0:
-        c.add(
-            "timing",
-            AFTER_ONSET - 1.0,
-            f"committed {format_seconds(committed - trouble)} after the first hard sign of trouble",
-        )
+    if committed > picture.trouble_at + 1.0:
+        late = format_seconds(committed - picture.trouble_at)
+        c.add("timing", AFTER_ONSET - 1.0, f"committed {late} after the first hard sign of trouble")
         return
-    if onset is None:
-        distance = max(0.0, trouble - committed)
-        c.add(
-            "timing",
-            max(TIMING_MIN, min(1.0, math.log(window / (2 * (distance + tolerance))))),
-            f"{format_seconds(distance)} before the first sign of trouble; the onset itself is not measured",
-        )
+    if picture.onset is None:
+        _timing_without_onset(c, picture, committed)
         return
-    effective = c.effective_at if c.effective_at is not None else committed
-    if effective > trouble:
-        effective = committed  # read without a restart, or not at all: `rolled out` judges that
-    if committed > onset.latest + tolerance and not onset.censored:
-        c.add("timing", AFTER_ONSET, f"committed {format_seconds(committed - onset.at)} after the growth began")
-        return
-    delay = _natural_delay(c)
-    if onset.censored and effective <= onset.at + tolerance:
-        before = max(0.0, onset.at - committed)
-        c.add(
-            "timing",
-            max(-1.5, min(0.3, 0.3 - math.log1p(before / 21600.0))),
-            f"it began before the data does; committed {format_seconds(before)} before that",
-        )
-        return
-    if effective > onset.latest + tolerance:
-        c.add("timing", AFTER_ONSET, f"took effect {format_seconds(effective - onset.at)} after the growth began")
-        return
-    if onset.earliest - tolerance <= effective <= onset.at + tolerance:
-        distance = 0.0
-    elif effective > onset.at:
-        distance = (
-            effective - onset.at
-        ) * 0.5  # between the best guess of the onset and the moment when it was certain
-    else:
-        distance = max(0.0, onset.earliest - effective - delay)
-    value = math.log(window / (2 * (distance + tolerance)))
-    what = "where the squeeze began" if picture.squeezed else "where the growth began"
-    near = (
-        f"took effect at the time {what}"
-        if distance < tolerance
-        else f"took effect {format_seconds(distance)} away from {what}"
-    )
-    chance = min(1.0, 2 * (distance + tolerance) / window)
+    told = [_timing_against(c, picture, picture.onset, committed)]
+    if picture.precursor is not None and picture.precursor.shift is not None:
+        shift, name = picture.precursor.shift, picture.precursor.signal.names[0]
+        effective = c.effective_at if c.effective_at is not None else committed
+        if effective > picture.precursor.certain + _tolerance(picture):
+            told[0].append(("piled up before", -0.8, f"{name} had been piling up before this change"))
+        began = Onset(shift.at, shift.earliest, picture.precursor.certain, shift.censored, shift.kind)
+        told.append(_timing_against(c, picture, began, committed, f"{name} began to pile up"))
+    for name, value, why in max(told, key=lambda terms: sum(value for _, value, _ in terms)):
+        c.add(name, value, why)
+
+
+def _timing_without_onset(c: Candidate, picture: Picture, committed: float) -> None:
+    window, tolerance = window_seconds(picture), _tolerance(picture)
+    distance = max(0.0, (picture.trouble_at or committed) - committed)
     c.add(
         "timing",
-        max(TIMING_MIN, min(TIMING_MAX, value)),
-        f"{near}; a random moment would be as near with a chance of {chance:.0%}",
+        max(TIMING_MIN, min(1.0, math.log(window / (2 * (distance + tolerance))))),
+        f"{format_seconds(distance)} before the first sign of trouble; the onset itself is not measured",
     )
+
+
+def _tolerance(picture: Picture) -> float:
+    """Return how far an onset may be off: a bend of a sawtooth is found to a fiftieth of the window, a step to samples."""
+    step = picture.signals.step
+    return max(3 * step, 0.02 * window_seconds(picture)) if picture.of_memory else max(3 * step, 60.0)
+
+
+def _timing_against(
+    c: Candidate, picture: Picture, onset: Onset, committed: float, began: str = ""
+) -> list[tuple[str, float, str]]:
+    """Return the terms of a change's distance from one onset: (name, log-odds, reason)."""
+    window, tolerance = window_seconds(picture), _tolerance(picture)
+    grew = "the growth began" if picture.of_memory else "the trouble began"
+    grew = began or ("the squeeze began" if picture.squeezed else grew)
+    if committed > onset.latest + tolerance and not onset.censored:
+        return [("timing", AFTER_ONSET, f"committed {format_seconds(committed - onset.at)} after {grew}")]
+    effective = c.effective_at if c.effective_at is not None else committed
+    trouble = picture.trouble_at if picture.trouble_at is not None else onset.latest
+    out: list[tuple[str, float, str]] = []
+    if effective > trouble:
+        effective = committed  # read without a restart, or not at all: `rolled out` judges that
+    elif effective > onset.latest + tolerance and not picture.of_memory and not (c.knob is not None and c.knob.restart):
+        effective = committed  # a route, a limit of the gateway, a flag: much is read without a restart
+        out.append(("rolled out", -0.6, "no process began between the commit and the trouble"))
+    if onset.censored and effective <= onset.at + tolerance:
+        before = max(0.0, onset.at - committed)
+        said = f"it began before the data does; committed {format_seconds(before)} before that"
+        return [("timing", max(-1.5, min(0.3, 0.3 - math.log1p(before / 21600.0))), said)]
+    if effective > onset.latest + tolerance:
+        return [("timing", AFTER_ONSET, f"took effect {format_seconds(effective - onset.at)} after {grew}")]
+    if onset.earliest - tolerance <= effective <= onset.at + tolerance:
+        distance = 0.0
+    elif effective > onset.at:  # between the best guess of the onset and the moment when it was certain
+        distance = (effective - onset.at) * 0.5
+    else:
+        distance = max(0.0, onset.earliest - effective - _natural_delay(c))
+    value = math.log(window / (2 * (distance + tolerance)))
+    near = (
+        f"took effect at the time where {grew}"
+        if distance < tolerance
+        else f"took effect {format_seconds(distance)} away from where {grew}"
+    )
+    chance = min(1.0, 2 * (distance + tolerance) / window)
+    said = f"{near}; a random moment would be as near with a chance of {chance:.0%}"
+    out.append(("timing", max(TIMING_MIN, min(TIMING_MAX, value)), said))
     growing = max(trouble - onset.at, 5 * picture.signals.step)
     if distance > tolerance and effective < onset.earliest and not onset.censored:
-        c.add(
-            "ran well with it",
-            -min(2.0, distance / growing),
-            f"the service ran well with it for {format_seconds(distance)} before the growth began",
-        )
+        said = f"the service ran well with it for {format_seconds(distance)} before {grew}"
+        out.append(("ran well with it", -min(2.0, distance / growing), said))
+    return out
 
 
 def _natural_delay(c: Candidate) -> float:
@@ -272,6 +285,8 @@ def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
             f"the first process start after the commit came {format_seconds(c.effective_at - committed)} later",
         )
     starts_known = bool({"start_time", "uptime"} & set(picture.signals.roles)) or bool(restarts)
+    if any(t.name == "rolled out" for t in c.terms):
+        return
     began = [t for t in restarts if committed - 2 * picture.signals.step <= t < trouble - picture.signals.step / 2]
     if not starts_known or began:
         return

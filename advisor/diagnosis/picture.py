@@ -17,6 +17,7 @@ from advisor.diagnosis.work import (
     Move,
     aspects_asked,
     choose_trouble,
+    find_precursor,
     log_series,
     log_signal,
     read_all,
@@ -102,6 +103,7 @@ class Picture:
     slope_per_second: float = 0.0
     moves: tuple[Move, ...] = ()
     work: Move | None = None
+    precursor: Move | None = None
     asked_measured: bool = True
 
     @property
@@ -125,6 +127,8 @@ class Picture:
     def troubles(self) -> dict[str, float]:
         """Return what is in trouble, by the mechanisms' word, with its weight: what was chosen 1, what moved along less."""
         found = {self.resource: 1.0}
+        if self.precursor is not None:
+            found.setdefault(RESOURCE_OF.get(self.precursor.signal.aspect, "rss"), 1.0)
         onset = self.onset
         for move in self.moves:
             word = RESOURCE_OF.get(move.signal.aspect, "")
@@ -235,9 +239,10 @@ def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | No
     picture.vital = picture.floor = work.signal.values
     picture.ceiling = np.full(times.shape, np.nan)
     tolerance = max(2 * step, 0.005 * float(times[-1] - times[0]))
-    picture.onset = Onset(shift.at, shift.earliest - tolerance, max(shift.latest, shift.at), shift.censored, shift.kind)
+    picture.onset = Onset(shift.at, shift.earliest - tolerance, max(work.certain, shift.at), shift.censored, shift.kind)
+    picture.precursor = find_precursor(picture.moves, times, shift.earliest, step)
     # What was noticed late had been there before: the samples up to then tell what moved with it.
-    certain = max(shift.latest, shift.at) + 5 * step
+    certain = max(work.certain, shift.at) + 5 * step
     picture.trouble_at = min(
         float(times[-1]), max(certain, noticed) if noticed is not None else max(certain, float(times[-1]))
     )

@@ -19,6 +19,7 @@ from advisor.diagnosis.work import Move
 from advisor.diagnosis.worked import loud_texts
 from advisor.evidence import LogAnswer
 from advisor.evidence.aspects import Aspect
+from advisor.evidence.shifts import CLEAR
 from advisor.evidence.signals import Signal
 from advisor.evidence.topology import closest, plain_name
 from advisor.values import CauseKind, format_number, format_seconds
@@ -70,7 +71,7 @@ def judge_work_load(service: str, picture: Picture) -> Candidate:
     c.middle_growth = growth
     alike = together(picture, requests.signal.values, float(picture.signals.times[0]))
     if growth >= LOAD_MOVED:
-        late = requests.shift is not None and requests.shift.earliest > picture.onset.latest + 2 * picture.signals.step
+        late = _after_the_trouble(picture)
         value = min(3.5, 1.5 + 2.0 * math.log2(growth) + (0.8 if alike > 0.6 else 0.0))
         if late:
             c.add("traffic", -1.5, f"requests grew ×{format_number(growth)}, but after the trouble had begun")
@@ -91,6 +92,21 @@ def judge_work_load(service: str, picture: Picture) -> Candidate:
     else:
         c.add("traffic", -1.0, f"requests grew a little (×{format_number(growth)})")
     return c
+
+
+def _after_the_trouble(picture: Picture) -> bool:
+    """Return whether traffic grew only after the trouble had begun, by every count of requests that grew."""
+    began = [
+        m.shift.earliest
+        for m in picture.moves
+        if m.signal.aspect is Aspect.REQUESTS
+        and m.signal.scope == "inbound"
+        and m.shift is not None
+        and m.shift.score >= CLEAR
+        and m.factor >= 1.2
+    ]
+    onset = picture.onset
+    return bool(began and onset is not None and min(began) > onset.latest + max(120.0, 5 * picture.signals.step))
 
 
 def judge_work_capacity(service: str, picture: Picture) -> Candidate:
@@ -181,13 +197,15 @@ def _calls_to(c: Candidate, peer: Peer, picture: Picture) -> None:
         if most <= 1.3:
             c.add("calls to it", -2.0, f"calls took as long and failed as rarely as before ({own[0].signal.names[0]})")
         return
-    best = max(moved, key=lambda m: (abs(m.shift.score) if m.shift else 0.0, m.signal.key))
+    best = max(moved, key=lambda m: (bool(m.signal.peer), abs(m.shift.score) if m.shift else 0.0, m.signal.key))
     c.middle = Signal(best.signal.key, best.signal.names, best.signal.values, best.signal.series)
     c.middle_growth = best.factor
     value = min(3.2, 1.5 + 0.5 * math.log2(max(1.0, best.factor)))
     accounted = _accounts_for(best, picture)
     if best.signal.aspect is Aspect.LATENCY and accounted is not None and accounted < 0.2:
         value = 0.2  # it became slower, by far too little to matter
+    if not best.signal.peer and len(peers_in_metrics(picture) or ("", "")) > 1:
+        value *= 0.4  # all calls together became slow: which of them is not said
     shown = (
         f"{format_seconds(best.shift.before)} to {format_seconds(best.shift.after)}"
         if best.signal.aspect is Aspect.LATENCY and best.shift is not None

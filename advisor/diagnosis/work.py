@@ -7,6 +7,7 @@ signal of the service is looked at, so that a cause can be told by what moved wi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from advisor.evidence import LogAnswer, Series
 from advisor.evidence.aspects import Aspect, AspectSignal, read_aspects
+from advisor.evidence.change_points import agreement
 from advisor.evidence.shifts import CLEAR, Shift, find_shifts
 from advisor.evidence.signals import Array
 from advisor.incident import Symptom
@@ -71,15 +73,29 @@ _MATTERS: dict[Aspect, tuple[float, float]] = {
     Aspect.REQUESTS: (1.3, 0.0),
     Aspect.DISK: (1.1, 0.02),
 }
+_USED_UP = (Aspect.POOL, Aspect.WORKERS, Aspect.CPU, Aspect.DISK)
+SHARE_IN_TROUBLE = 0.6  # of a limit: what is used less than this keeps nobody waiting
+PILED_FACTOR = 1.4  # less growth than this is a working day
+VISIBLE_PART = 0.4  # of the way from before to after: beyond the swing of anything that counts as a clear move
+# What can pile up for hours before anybody notices, by aspect or by a word of the metric.
+_PILES_UP = (Aspect.POOL, Aspect.WORKERS, Aspect.MEMORY, Aspect.QUEUE, Aspect.DISK)
+_PILED = re.compile(
+    r"fds|handles|descriptors|entries|sessions|sockets|objects|subscri|listeners|locks|goroutines", re.I
+)
 LOG_KEY = "log lines"
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One signal with its change point; ``shift`` is None where it went on as before."""
+    """One signal with its change point; ``shift`` is None where it went on as before.
+
+    Attributes:
+        certain: By when it had visibly moved: a good part of the way from the level before to the one after.
+    """
 
     signal: AspectSignal
     shift: Shift | None
+    certain: float = math.inf
 
     @property
     def factor(self) -> float:
@@ -104,6 +120,8 @@ class Move:
         factor, step = _MATTERS.get(self.signal.aspect, (1.3, 0.0))
         before, after = self.shift.before, self.shift.after
         if abs(after - before) < step:
+            return False
+        if self.signal.aspect in _USED_UP and self.signal.unit == "share" and after < SHARE_IN_TROUBLE:
             return False
         low, high = sorted((abs(before), abs(after)))
         return low < 1e-9 or high / low >= factor
@@ -156,7 +174,48 @@ def read_moves(
         return ()
     matrix = np.vstack([s.values for s in usable])
     shifts = find_shifts(times, matrix, until=until, near=near, worse=0)
-    return tuple(Move(signal, shift) for signal, shift in zip(usable, shifts, strict=True))
+    return tuple(
+        Move(signal, shift, _visible_at(times, signal.values, shift) if shift is not None else math.inf)
+        for signal, shift in zip(usable, shifts, strict=True)
+    )
+
+
+def _visible_at(times: Array, values: Array, shift: Shift) -> float:
+    """Return when a signal had come a good part of its way; never before the shift is certain."""
+    way = shift.after - shift.before
+    if shift.kind == "spread" or way == 0 or not math.isfinite(way):
+        return shift.latest
+    with np.errstate(invalid="ignore"):
+        beyond = (values - shift.before) / way >= VISIBLE_PART
+    beyond &= times >= shift.earliest
+    found = np.flatnonzero(beyond[:-1] & beyond[1:]) if beyond.size > 1 else np.array([], dtype=np.intp)
+    return max(shift.latest, float(times[found[0]])) if found.size else shift.latest
+
+
+def find_precursor(moves: tuple[Move, ...], times: Array, earliest: float, step: float) -> Move | None:
+    """Return what had been piling up, long before the trouble showed: descriptors, connections, memory, a queue.
+
+    Args:
+        moves: Of the service.
+        times: The grid.
+        earliest: Before this the trouble itself was not there.
+        step: Seconds between samples.
+    """
+    apart = max(10 * step, 0.03 * float(times[-1] - times[0]))
+    found = []
+    for m in moves:
+        shift = m.shift
+        if shift is None or shift.score < CLEAR or shift.at > earliest - apart or shift.ended_at is not None:
+            continue
+        piles = m.signal.aspect in _PILES_UP or _PILED.search(m.signal.key) is not None
+        if not piles or m.signal.scope == "outbound" or m.signal.rank < -1 or m.factor < PILED_FACTOR:
+            continue
+        chosen = (times >= shift.at) & (times <= earliest)
+        if agreement(times[chosen], m.signal.values[chosen]) >= 0.7:
+            found.append(m)
+    return max(
+        found, key=lambda m: (m.signal.rank >= 0, abs(m.shift.score) if m.shift else 0.0, m.signal.key), default=None
+    )
 
 
 def choose_trouble(

@@ -25,6 +25,7 @@ from advisor.diagnosis.knobs import (
 from advisor.diagnosis.picture import WORDS, Picture, growth_of
 from advisor.diagnosis.work import Move
 from advisor.evidence import LogAnswer
+from advisor.evidence.aspects import Aspect
 from advisor.evidence.config_diff import KeyChange
 from advisor.evidence.shifts import CLEAR
 from advisor.evidence.signals import Signal
@@ -56,7 +57,10 @@ def judge_work(c: Candidate, picture: Picture, logs: LogAnswer | None, called: b
 def _mechanism(c: Candidate, picture: Picture, called: bool) -> float:
     """Add what is known of the key against what is in trouble; return the strength, 0.7 where nothing is known."""
     knob, change = c.knob, c.change
-    if knob is None or change is None:
+    if change is None:
+        return 0.0
+    if knob is None:
+        c.add("mechanism", -0.5, "no mechanism is known that leads from this key to the trouble")
         return 0.7
     direction = direction_of(change)
     if direction is None:
@@ -67,6 +71,10 @@ def _mechanism(c: Candidate, picture: Picture, called: bool) -> float:
         for word, weight in picture.troubles.items()
         if (harm := ask(knob, word, direction)) is not None
     ]
+    if picture.precursor is not None and picture.precursor.signal.aspect is Aspect.MEMORY:
+        held = max((knob.moves[name] for name in knob.moves if name in ("heap", "rss")), default=0.0)
+        if held and knob.effect in (Effect.HOLDS, Effect.EITHER, Effect.CODE) and (direction is None or direction > 0):
+            found.append((held, "rss", knob.says))
     if called and (load := harm_to_called(knob, "load", direction)) is not None:
         found.append((load[0], picture.resource, load[1]))
     if not found and knob.effect is Effect.CODE and not called:
@@ -128,7 +136,7 @@ def _middle(c: Candidate, picture: Picture, strength: float) -> None:
         for m in options
         if m.shift is not None
         and abs(m.shift.score) >= CLEAR
-        and m.shift.latest >= since - slack
+        and m.certain >= since - slack
         and m.shift.at <= picture.trouble_at + slack
     ]
     if not moved:
