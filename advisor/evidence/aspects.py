@@ -104,19 +104,22 @@ _NO_DURATION = frozenset(
 _ERROR = frozenset(
     "error errors errored err errs failure failures failed fail fails fault faults exception exceptions rejected rejections"
     " reject rejects 5xx 5xxs timeout timeouts timedout dropped drops aborted aborts panics panic crashes unhandled invalid"
-    " errorcount errorrate unavailable deadletter dlq dead declined denied overflow overflows rollback rollbacks".split()
+    " errorcount errorrate unavailable deadletter dlq dead declined denied overflow overflows rollback rollbacks"
+    " refused 408 429 499 500 502 503 504".split()
 )
 _REQUEST = frozenset(
     "request requests req reqs rq call calls invocations invocation hits orders messages events jobs checkouts queries"
     " query transactions transaction commands command operations ops requestcount responses response handled processed"
-    " completed received published sent consumed records payments tasks accepted qps rps throughput logins visits".split()
+    " completed received published sent consumed records payments tasks accepted qps rps tps throughput logins visits".split()
 )
 _RETRY = frozenset("retry retries retried retrying reconnects reconnections redelivered redeliveries attempts".split())
 _QUEUE = frozenset(
     "queue queued queues backlog lag pending waiting unacked unacknowledged inflight buffered outstanding depth mailbox"
     " enqueued messagesvisible visible scheduled".split()
 )
-_POOL = frozenset("pool pools connection connections conn conns datasource session sessions fds sockets socket".split())
+_POOL = frozenset(
+    "pool pools connection connections conn conns datasource session sessions fds descriptors sockets socket".split()
+)
 _WORKERS = frozenset(
     "thread threads worker workers goroutines goroutine executor threadpool children processes procs fibers slots"
     " eventloop coroutines dispatcher inflight".split()
@@ -240,6 +243,13 @@ cpu own + gauge node_namespace_pod_container_container_cpu_usage_seconds_total_.
 cpu own 0 counter node_cpu_seconds
 other own 0 gauge system_cpu_count|jvm_cpu_count|machine_cpu_cores
 cpu own 0 limit container_spec_cpu_quota|kube_pod_container_resource_limits_cpu_cores
+throttling own + gauge resilience4j_ratelimiter_waiting_threads
+throttling own - gauge resilience4j_ratelimiter_available_permissions
+errors outbound + gauge resilience4j_circuitbreaker_state
+requests outbound 0 counter resilience4j_timelimiter_calls
+other own 0 gauge resilience4j_circuitbreaker_(buffered_calls|.*_threshold)|agroal_(max_used|acquire|creation|destroy|flush|invalid|leak|reap)_count
+pool own + gauge agroal_(active|awaiting)_count
+pool own - gauge agroal_available_count
 throttling own + counter container_cpu_cfs_throttled_(periods|seconds)|container_cpu_throttled_.*|.*throttled_requests.*|provisioned_throughput_exceeded.*|.*_ratelimit(ed)?_.*
 skip own 0 skip container_cpu_cfs_periods
 memory own + gauge container_memory_(working_set_bytes|rss|usage_bytes)|process_resident_memory_bytes|jvm_memory_(used|usage)(_bytes)?|nodejs_heap_size_used_bytes|go_memstats_(heap_inuse|alloc)_bytes
@@ -327,9 +337,12 @@ def _part_of(words: tuple[str, ...], time_like: bool) -> str:
 @lru_cache(maxsize=16384)
 def _kind_of(name: str) -> _Kind:
     """Return what a metric name means: exact names first, then its words."""
-    name = name[:300]  # a longer name is none of any exporter; the words at its start tell enough
     words = _words_of(name)
     lowered = "_".join(words) if re.search(r"[A-Z.:\-/ ]", name) else name.lower()
+    if words[:1] == ("aws",):  # CloudWatch's statistic closes the name: a figure of one period, never a counter
+        lowered = re.sub(r"([1-5])_xx", r"\1xx", re.sub(r"_(sum|average|maximum|minimum|sample_count)$", "", lowered))
+        lowered = re.sub(r"^aws_[a-z0-9]+_", "", lowered)
+        words = ("aws", *_words_of(lowered))
     held = frozenset(words)
     time_like = bool(held & _TIME) and not held & _NO_DURATION and "per" not in held  # per second is a rate
     part = _part_of(words, time_like)
@@ -347,11 +360,15 @@ def _kind_of(name: str) -> _Kind:
                 cumulative = None if form in ("counter", "hit", "miss") else False
                 if part in ("total", "sum", "count") and form in ("counter", "hit", "miss", "timer", "skip"):
                     cumulative = True
+                if part == "total" and aspect is Aspect.OTHER and form == "gauge":
+                    form, cumulative = "counter", True
                 return _Kind(aspect, scope, worse, form, known_part, known_base, words, factor, unit, True, cumulative)
     return _kind_by_words(name, lowered, words, held, time_like, part, base, factor, unit)
 
 
 def _unit(words: tuple[str, ...]) -> tuple[float, str]:
+    if "per" in words:
+        return 1.0, ""
     for word in reversed(words):
         if word in _UNITS:
             return _UNITS[word], "seconds"
@@ -375,8 +392,8 @@ def _kind_by_words(
     factor: float,
     unit: str,
 ) -> _Kind:
-    counter = part in ("total", "sum") or (part == "count" and not held & _GAUGE_COUNTS)
-    cumulative: bool | None = True if counter else (None if part == "count" else False)
+    counter = words[:1] != ("aws",) and (part in ("total", "sum") or (part == "count" and not held & _GAUGE_COUNTS))
+    cumulative: bool | None = None if part == "count" else counter
     if lowered.endswith(("_bucket", "_created", "_info")) and not lowered.endswith("sessions_created"):
         return _Kind(Aspect.OTHER, OWN, 0, "skip", part, base, words, factor, unit)
     aspect, scope, worse = _aspect_by_words(name, held, words, time_like, counter or part == "count")
@@ -387,6 +404,8 @@ def _kind_by_words(
             cumulative = True
     elif held & {"max", "maximum", "limit", "limits", "capacity", "quota", "maxclients"} and form == "gauge":
         form, worse = "limit", 0
+    elif aspect in (Aspect.POOL, Aspect.WORKERS) and words[-1:] == ("size",) and form == "gauge":
+        form, worse = "limit", 0  # how many there are, of which some are in use
     elif held & {"remaining", "free"} and form == "gauge" and aspect is not Aspect.OTHER:
         form, worse = "free", -1
     elif aspect is Aspect.CACHE and form == "counter" and held & {"hit", "hits", "miss", "misses"}:
@@ -425,24 +444,28 @@ def _aspect_by_words(
         return _time_by_words(held, calls)
     if held & {"replica", "replicas"}:
         return Aspect.REPLICAS, OWN, -1 if held & {"available", "ready"} else int("unavailable" in held)
+    if held & {"circuit", "circuitbreaker"}:
+        return (Aspect.ERRORS, OUTBOUND, 1) if held & (_ERROR | {"open", "opened", "trips"}) else (Aspect.OTHER, OWN, 0)
     if held & _ERROR:
         if held & _POOL and held & {"timeout", "timeouts"}:
             return Aspect.POOL, OWN, 1
-        return Aspect.ERRORS, calls or (OWN if held & {"log", "logs", "job", "cron"} else INBOUND), 1
+        if held & (_WORKERS | {"pool"}) and held & {"rejected", "rejections", "rejects"}:
+            return Aspect.WORKERS, OWN, 1
+        return Aspect.ERRORS, calls or (OWN if held & {"log", "logs", "job", "cron", "network"} else INBOUND), 1
     return _state_by_words(held, words, calls, counts)
 
 
 def _time_by_words(held: frozenset[str], calls: str) -> tuple[Aspect, str, int]:
     if held & _POOL and held & {"acquire", "acquisition", "wait", "waiting", "pending", "blocked", "borrow"}:
         return Aspect.POOL, OWN, 1
+    if held & _DISK or held & {"fsync", "io"}:
+        return Aspect.DISK, OWN, 1
     if held & {"queue", "queued", "lag", "backlog", "oldest", "waiting", "wait"} - (
         {"lag"} if "eventloop" in held else set()
     ):
         return Aspect.QUEUE, OWN, 1
     if "eventloop" in held or {"event", "loop"} <= held:
         return Aspect.WORKERS, OWN, 1
-    if held & _DISK or held & {"fsync", "io"}:
-        return Aspect.DISK, OWN, 1
     if held & _CACHE:
         return Aspect.CACHE, OWN, 1
     if held & {"idle", "sleep", "blocked", "paused", "compile", "compilation", "loading"}:
@@ -467,7 +490,7 @@ def _state_by_words(held: frozenset[str], words: tuple[str, ...], calls: str, co
     if held & _DISK:
         return Aspect.DISK, OWN, -1 if held & {"free", "available", "avail"} else int(not counts)
     if held & (_MEMORY - {"buffer", "buffers"}) and not counts:
-        return Aspect.MEMORY, OWN, -1 if held & {"free", "available"} else 1
+        return Aspect.MEMORY, OWN, -1 if held & {"free", "freeable", "available"} else 1
     if held & _WORKERS and not counts:
         return Aspect.WORKERS, OWN, -1 if held & {"idle", "available", "free"} else 1
     if held & _POOL and not counts:
@@ -480,6 +503,12 @@ def _state_by_words(held: frozenset[str], words: tuple[str, ...], calls: str, co
         return Aspect.AVAILABILITY, OWN, 1
     if {"success", "rate"} <= held or {"success", "ratio"} <= held:
         return Aspect.AVAILABILITY, calls or INBOUND, -1
+    if "apdex" in held:
+        return Aspect.AVAILABILITY, calls or INBOUND, -1
+    if held & {"bytes", "size"}:
+        return Aspect.OTHER, OWN, 0  # how large requests are, not how many
+    if held & {"saturation", "busyness"} or held <= {"utilization", "utilisation", "app", "service"}:
+        return Aspect.WORKERS, OWN, 1
     if held & _REQUEST and (counts or last in _REQUEST | {"rate", "count", "sec"} or "per" in held):
         return Aspect.REQUESTS, calls or INBOUND, 0
     return Aspect.OTHER, OWN, 0
@@ -514,9 +543,9 @@ _STATUS_LABELS = tuple(
     "http_response_status_code http_status_code status_code response_code http_status status code grpc_code"
     " grpc_status grpc_response_status rpc_grpc_status_code grpc_status_code status_class response_code_class"
     " envoy_response_code envoy_response_code_class outcome result classification success error error_type exception"
-    " state_of_call".split()
+    " kind state".split()
 )
-_STATUS_SET = frozenset(_STATUS_LABELS)
+_STATUS_SET = frozenset(_STATUS_LABELS) - {"kind", "state"}  # these two mostly tell kinds of thing apart
 _GRPC_BAD = frozenset(
     "unavailable deadlineexceeded deadline_exceeded internal resourceexhausted resource_exhausted unknown dataloss"
     " data_loss".split()
@@ -549,7 +578,7 @@ def is_error(labels: Mapping[str, str]) -> bool | None:
         value = labels.get(label)
         if value is None:
             continue
-        found = _status(label, value.strip().lower())
+        found = _status(label, value[:64].strip().lower())
         if found is not None and label not in (
             "error",
             "error_type",
@@ -614,7 +643,7 @@ class _Row:
 
 
 def _row(s: Series, number: int, own: str) -> _Row | None:
-    kind = _kind_of(s.name)
+    kind = _kind_of(s.name[:_NAME_MAX])
     if kind.form == "skip" and "cfs_periods" not in kind.base:
         return None
     labels = dict(s.labels)
@@ -647,6 +676,8 @@ def _by_labels(
         return (Aspect.ERRORS, 1, form) if bad else (Aspect.OTHER, 0, form)
     if aspect is Aspect.POOL and state in ("idle", "free", "available"):
         return aspect, -1, form
+    if kind.base == "resilience4j_circuitbreaker_state" and state not in ("open", "half_open", "forced_open"):
+        return Aspect.OTHER, 0, form
     if kind.base.startswith("jvm_thread") and state and state != "blocked":
         return aspect, 0, form  # only blocked threads are trouble by themselves
     if kind.base == "node_cpu_seconds":
@@ -716,6 +747,7 @@ def _kind_labels(name: str, labels: Mapping[str, str], aspect: Aspect) -> tuple[
 
 # --- numbers -----------------------------------------------------------------------------------------------------------
 
+_NAME_MAX = 300  # a longer name is none of any exporter; the words at its start tell enough
 _HUGE = 2.0**62  # exporters write "no limit" as a number of this size, as -1, or as 0
 _ROUTES_MAX = 20  # the busiest routes or peers of one family that get signals of their own
 _SMOOTH_SECONDS = 75.0  # a rate is read over about five samples of the usual 15 s
@@ -783,12 +815,13 @@ def _refresh(matrix: Array) -> int:
     if matrix.size == 0:
         return 1
     with np.errstate(all="ignore"):
-        moves = (np.diff(matrix, axis=1) != 0) & np.isfinite(matrix[:, 1:]) & np.isfinite(matrix[:, :-1])
-        moved = moves.sum(axis=1)
+        pairs = np.isfinite(matrix[:, 1:]) & np.isfinite(matrix[:, :-1])
+        moved = ((np.diff(matrix, axis=1) != 0) & pairs).sum(axis=1)
     busiest = int(moved.max(initial=0))
     if busiest < 4:
         return 1
-    return int(np.clip(round(matrix.shape[1] / (busiest + 1)), 1, _REFRESH_MAX))
+    busy = moved >= 0.5 * busiest  # a counter of rare events does not show when it is scraped
+    return int(np.clip(np.rint(np.min(pairs.sum(axis=1)[busy] / moved[busy])), 1, _REFRESH_MAX))
 
 
 def _sum(block: Array) -> Array:
@@ -1053,7 +1086,7 @@ class _Reader:
         for signal in self.out:
             if signal.aspect is Aspect.REQUESTS and signal.rank >= 0:
                 for scope in (signal.scope, ""):
-                    found.setdefault((_about(_words_of(signal.names[0])), scope), signal)
+                    found.setdefault((_about(_words_of(signal.names[0][:_NAME_MAX])), scope), signal)
         return found
 
     def _counter(
@@ -1101,7 +1134,7 @@ class _Reader:
             self.emit(group, Aspect.OTHER, _sum(_without_no_limit(block)), key, "limit", -1, worse=0)
         elif one.aspect is Aspect.MEMORY and one.kind.unit != "share":
             self._shared(group, _by_replica(group, np.where(block < 0, np.nan, block)), key, one.kind.unit)
-        elif one.kind.unit == "share" or "availability" in one.kind.words:
+        elif one.kind.unit == "share" or {"availability", "success"} & set(one.kind.words):
             self.emit(group, one.aspect, _as_share(_mean(block), one.kind.factor), key, "share", rank)
         elif one.aspect is Aspect.AVAILABILITY:
             mean = _mean(block)

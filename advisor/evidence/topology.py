@@ -124,13 +124,14 @@ _MANAGED = re.compile(
     r"\.(?:rds|cache|elb|es|docdb|redshift|mq|kafka)\.amazonaws\.com$|\.[a-z0-9-]+\.(?:rds|cache|elb|es)\.amazonaws\.com$"
     r"|\.(?:database|redis\.cache|servicebus|documents)\.(?:windows|azure)\.(?:net|com)$"
 )
+_ADDRESS_MAX = 4096  # a longer text is no address
 _NAME_MAX = 253  # the longest host name that DNS allows; longer text in a label is no name
 
 
 def host_of(text: str) -> str:
     """Return the host in an address, URL, connection string or Envoy cluster name; empty where there is none."""
     text = text.strip()
-    if not text or len(text) > 4096:
+    if not text or len(text) > _ADDRESS_MAX:
         return ""
     cluster = _ENVOY_CLUSTER.fullmatch(text)
     if cluster is not None:
@@ -154,13 +155,17 @@ def _of_kubernetes(host: str) -> str:
     return parts[max(at - 2, 0)]
 
 
-@lru_cache(maxsize=8192)
 def plain_name(text: str) -> str:
     """Return the name of what an address, host, cluster or workload label means; empty where it is no service.
 
     ``payments.shop.svc.cluster.local:8080`` and ``outbound|8080||payments.shop.svc.cluster.local`` are ``payments``; a public
     host keeps its whole name; IP addresses, localhost, placeholders and telemetry are nothing.
     """
+    return _plain_name(text) if len(text) <= _ADDRESS_MAX else ""
+
+
+@lru_cache(maxsize=8192)
+def _plain_name(text: str) -> str:
     host = host_of(text)
     name = (_of_kubernetes(host) or host).lower()
     if not name or name in _NOBODY or _ADDRESS.fullmatch(name) or name.endswith((".localhost", ".in-addr.arpa")):
