@@ -99,6 +99,7 @@ WEIGHTS = Weights()
 MATERIAL = {"latency": 0.07, "errors": 0.005, "requests": 0.07}
 MATERIAL_ELSE = 0.07
 LATE_SAMPLES = 5  # by so many samples the moment of noticing may be off, either way
+CERTAIN = 12.0  # spreads
 BORROWED = 5  # so many samples' weight has what is usual for the kind
 RECENT_SAMPLES = 30  # what "just before" means
 ADDRESS = re.compile(r"_(remote|client)$|^\d+(\.\d+){3}|^[\w-]+(\.[\w-]+){2,}(:\d+)?$|^https?://", re.IGNORECASE)
@@ -712,7 +713,10 @@ def _evidence(spreads: float) -> float:
 
     Metrics have tails like a Cauchy distribution rather than a bell, so the odds grow with the square only.
     """
-    return math.log1p(max(0.0, spreads) ** 2 / 4.0) - math.log(2.0)
+    far = max(0.0, spreads)
+    if far > CERTAIN:  # beyond doubt is beyond doubt; what is left says only which of two certain troubles is larger
+        far = math.sqrt(CERTAIN * far)
+    return math.log1p(far**2 / 4.0) - math.log(2.0)
 
 
 def _judge(
@@ -1020,7 +1024,7 @@ def _silenced(terms: _Terms, i: int, graph: _Graph, troubles: list[_Trouble], we
     silent = _unasked(i, graph, troubles)
     if silent >= 0.3:
         text = f"{silent:.0%} of what it usually reports is missing, though its callers went on"
-        terms.add("silence", weights.silence * (1.0 + 4.0 * silent), text)
+        terms.add("silence", weights.silence * (2.0 + 4.0 * silent), text)
 
 
 def _unasked(i: int, graph: _Graph, troubles: list[_Trouble]) -> float:
