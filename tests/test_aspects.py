@@ -133,6 +133,8 @@ application_ready_time_seconds other own 0
 ch_qos_logback_core_Appender_error_total errors inbound +
 db_client_connections_usage{state=used,pool_name=main} pool own +
 db_client_connections_usage{state=idle,pool_name=main} pool own -
+db_client_connection_count{db_client_connection_state=idle,db_client_connection_pool_name=main} pool own -
+db_client_connection_count{db_client_connection_state=used,db_client_connection_pool_name=main} pool own +
 db_client_connections_pending_requests{pool_name=main} pool own +
 db_client_connections_use_time_milliseconds_sum{pool_name=main} latency outbound +
 db_client_connections_wait_time_milliseconds_sum{pool_name=main} pool own +
@@ -773,6 +775,15 @@ def test_a_duration_total_and_its_count_are_a_mean() -> None:
     group = [counter("downstream_calls_seconds_total", 0.6), counter("downstream_calls_total", 3.0)]
     found = main(group, Aspect.LATENCY, "outbound")
     assert (level(found), found.unit) == (pytest.approx(0.2), "seconds")
+
+
+def test_connections_in_use_tell_a_pool_better_than_open_ones() -> None:
+    group = [
+        series("go_sql_open_connections", 10.0),
+        series("go_sql_in_use_connections", 6.0),
+        series("go_sql_max_open_connections", 10.0),
+    ]
+    assert level(main(group, Aspect.POOL)) == pytest.approx(0.6)
 
 
 def test_the_containers_processor_comes_before_the_machines() -> None:

@@ -259,7 +259,8 @@ memory own 0 limit container_spec_memory_limit_bytes|jvm_memory_(max|limit)(_byt
 memory own 0 limit node_memory_memtotal_bytes
 other own 0 gauge jvm_memory_(committed|init|usage_after_gc).*|jvm_memory_bytes_(committed|init)|jvm_classes_.*|jvm_class_.*|process_virtual_memory.*|container_memory_(cache|swap|mapped_file|max_usage_bytes)
 memory own + counter container_oom_events|node_vmstat_oom_kill|container_memory_failcnt
-memory own 0 free kube_pod_container_resource_requests
+skip own 0 skip kube_pod_container_resource_requests.*
+other own 0 gauge nodejs_(heap_size_total|external_memory)_bytes|nodejs_heap_space_.*
 disk own - free node_filesystem_(avail|free)_bytes|kubelet_volume_stats_available_bytes|disk_free_bytes|free_?storage_?space|node_filesystem_files_free
 disk own + gauge kubelet_volume_stats_used_bytes|container_fs_usage_bytes|pg_database_size_bytes
 disk own 0 limit node_filesystem_size_bytes|kubelet_volume_stats_capacity_bytes|disk_total_bytes|container_fs_limit_bytes|node_filesystem_files
@@ -666,11 +667,14 @@ def _row(s: Series, number: int, own: str) -> _Row | None:
     )  # fmt: skip
 
 
+_STATE_LABELS = ("state", "db_client_connection_state", "db_client_connections_state")
+
+
 def _by_labels(
     kind: _Kind, labels: Mapping[str, str], aspect: Aspect, worse: int, form: str
 ) -> tuple[Aspect, int, str]:
     """Return aspect, worse and form where a label decides: the same name with another label is another thing."""
-    state = labels.get("state", "").lower()
+    state = next((labels[label].lower() for label in _STATE_LABELS if label in labels), "")
     if aspect is Aspect.ERRORS and "level" in labels and not kind.words[-1:] == ("rate",):
         bad = labels["level"].lower() in ("error", "fatal", "critical", "severe", "err")
         return (Aspect.ERRORS, 1, form) if bad else (Aspect.OTHER, 0, form)
@@ -735,7 +739,7 @@ def _kind_labels(name: str, labels: Mapping[str, str], aspect: Aspect) -> tuple[
             continue
         if label in _STATUS_SET and not (aspect is Aspect.CACHE and label == "result"):
             continue
-        if label in _PLACE_LABELS or (label in _KUBE_KINDS and not (kube and label == "container")):
+        if label in _PLACE_LABELS or (label in _KUBE_KINDS and not kube):
             continue
         if (jvm and label in ("id", "pool", "jvm_memory_pool_name")) or (kube and label in ("id", "name", "cpu")):
             continue  # parts of one memory; cgroup paths
@@ -1165,7 +1169,7 @@ class _Reader:
         """Return the limit of a use: that of the same kind (pool, container); none where several could be meant."""
         if one.worse < 0 and one.form != "free" and one.aspect is not Aspect.AVAILABILITY:
             return []
-        kinds = {pair for pair in one.kinds if pair[0] != "state"}
+        kinds = {pair for pair in one.kinds if pair[0] not in _STATE_LABELS}
         for stem in (_stem(one), *(_stem_of(tuple(words)) for words in _IRREGULAR.get(one.kind.base, ()))):
             fits: dict[int, list[list[_Row]]] = defaultdict(list)
             for limit_kinds, rows in self.limits.get(stem, {}).items():
@@ -1424,10 +1428,14 @@ _STATISTIC = (
 )
 
 
-def _telling(signal: AspectSignal) -> tuple[int, int, int, float, float, str]:
+_IN_USE = frozenset("active busy used use checkedout checked".split())  # rather than merely open
+
+
+def _telling(signal: AspectSignal) -> tuple[int, int, int, int, float, float, str]:
     known = signal.values[np.isfinite(signal.values)]
     averaged = int(any(n.endswith(("_sum", "_total")) for n in signal.names) and len(signal.names) > 1)
     statistic = next((value for text, value in _STATISTIC if text in signal.key.lower()), 0)
+    used = int(bool(_IN_USE & set(_words_of(signal.names[0][:_NAME_MAX]))))
     peak = float(known.max()) if known.size and signal.unit == "share" else 0.0
     amount = float(np.mean(np.abs(known) > 0)) if known.size else 0.0
-    return (signal.rank, averaged, statistic, peak, amount, signal.key)
+    return (signal.rank, averaged, statistic, used, peak, amount, signal.key)
