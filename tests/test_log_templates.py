@@ -72,7 +72,7 @@ def shapes(*lines: str) -> list[str]:
         ('user "Robert\'); DROP TABLE" in', "user <str> in"),
         ("can't do, won't do", "can't do, won't do"),
         ("name 'x y z' unknown", "name <str> unknown"),
-        ("GET /api/orders/4711/items?page=7&q=x 200", "GET /api/orders/<num>/items?<*> <num>"),
+        ("GET /api/orders/4711/items?page=7&q=x 200", "GET /api/orders/<num>/items?<*> <2xx>"),
         ("due 2026-11-22T08:16:56.123Z or 08:16:56,5", "due <time> or <time>"),
         ("token sess_8fA3kZ19Qw used", "token sess_<id> used"),
         ("[http-nio-8080-exec-12] done", "[http-nio-<num>-exec-<num>] done"),

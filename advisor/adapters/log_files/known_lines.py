@@ -1,0 +1,415 @@
+"""Takes blocks of lines whose shapes were seen before: no line of them is looked at by itself.
+
+The first line of each shape is read closely (`Clock`) and placed among the templates (`LogDigest.place`); what is
+learned from it is where its time and its status stand. Further lines of the shape are found by their key, their times
+are computed for the whole block at once, and they are only counted. A line that is more than a line (a trace, a kill,
+a start, a collection), or that does not have its time where its shape has it, is taken one by one as ever.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import repeat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advisor.adapters.log_files.clock import Event, Read, epoch
+from advisor.adapters.log_files.lines import Block, decoded
+from advisor.evidence.log_templates import LogDigest, line_keys, status_at
+
+KEYS_MAX = 50_000  # some 10 MB; forgotten together when full, which costs time, never truth
+MINUTES_MAX = 20_000
+TIME_BYTES_MAX = 300  # a time further behind is read line by line
+QUOTES_LEARNED_MIN = 0.2  # of a block; more new shapes than that, and quoted text is tried as data
+PADDING = bytes(64)  # so that no window behind a line's end leaves the block
+
+_CLOCK = re.compile(rb"(?<!\d)(\d\d):(\d\d):(\d\d)(?:[.,:](\d{1,9}))?(?!\d)( ?[+-]\d\d:?\d\d(?!\d)| \d{4}\])?")
+_NUMBER = re.compile(rb"(?<![\d.])(\d{10}|\d{13}|\d{16}|\d{19})(?!\d)(?:[.,](\d{1,9}))?")
+# A level told as a number is no data: it is put into words before keys are made.
+_NUMBERED = [(b'"level":%d' % number, b'"level":' + word) for number, word in (
+    (10, b"trace"), (20, b"debug"), (30, b"info"), (40, b"warn"), (50, b"error"), (60, b"fatal")
+)]  # fmt: skip
+_DATE_BYTES = 12  # the longest date before a clock, as in "22/Nov/2026:"
+_NONE, _SLOW = -1, -1
+_UNKNOWN = -2
+_CLASSES = 6  # no status, another number, and 2 to 5
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class _Layout:
+    """Where the time of a line stands.
+
+    Attributes:
+        bracket: Counted from the first ``[`` of the line, not from its beginning.
+        at: Offset of the hour, or of the number.
+        begin: Offset from which bytes tell day and minute.
+        digits: Of a number; 0 for a clock.
+        fraction: Whether a fraction of a second follows.
+        zone: Bytes of a zone (or a year) behind it.
+    """
+
+    __slots__ = ("at", "begin", "bracket", "digits", "fraction", "zone")
+
+    def __init__(self, bracket: bool, at: int, begin: int, digits: int, fraction: bool, zone: int) -> None:
+        self.bracket = bracket
+        self.at = at
+        self.begin = begin
+        self.digits = digits
+        self.fraction = fraction
+        self.zone = zone
+
+    def key(self) -> tuple[bool, int, int, int, bool, int]:
+        return (self.bracket, self.at, self.begin, self.digits, self.fraction, self.zone)
+
+
+def learn_layout(line: bytes, at: float) -> _Layout | None:
+    """Return where the time of a line stands, given what time it is; None if that cannot be told."""
+    head = line[:TIME_BYTES_MAX]
+    for found in _CLOCK.finditer(head):
+        seconds = int(found.group(3)) + _fraction(found.group(4))
+        if int(found.group(3)) < 60 and abs((at - seconds) / 60 - round((at - seconds) / 60)) < 1e-6:
+            hour = found.start()
+            bracket = head.find(b"[")
+            if not 0 < bracket <= hour - 9 or hour - bracket > _DATE_BYTES + 1:
+                bracket = -1
+            origin = max(bracket, 0)
+            begin = max(hour - _DATE_BYTES, origin)
+            zone = found.group(5) or b""
+            return _Layout(bracket > 0, hour - origin, begin - origin, 0, found.group(4) is not None, len(zone))
+    for found in _NUMBER.finditer(head):
+        digits, fraction = found.groups()
+        if fraction and len(digits) > 10:
+            continue
+        value = epoch(float(digits + (b"." + fraction if fraction else b"")))
+        if value is not None and abs(value - at) < 1e-6:
+            return _Layout(False, found.start(), found.start(), len(digits), fraction is not None, 0)
+    return None
+
+
+def _fraction(digits: bytes | None) -> float:
+    return int(digits) / 10 ** len(digits) if digits else 0.0
+
+
+class KnownLines:
+    """The lines of one file, block by block.
+
+    Args:
+        read: Reads one line, as `Clock.choose` gave it.
+        digest: Takes what is inside the window.
+        start: Epoch seconds.
+        end: Epoch seconds.
+    """
+
+    def __init__(self, read: Read, digest: LogDigest, start: float, end: float) -> None:
+        """Know no shape."""
+        self._read = read
+        self._digest = digest
+        self._start = start
+        self._end = end
+        self._inside = False
+        self._quotes = False
+        self._forget()
+        self._minutes: dict[tuple[int, bytes], float] = {}
+        self._layouts: list[_Layout] = []
+        self._layout_numbers: dict[tuple[bool, int, int, int, bool, int], int] = {}
+
+    def leave(self) -> None:
+        """Forget the event before: another part begins, or lines were passed over."""
+        self._inside = False
+
+    def take(self, block: Block) -> int:
+        """Take a block and return how many lines it has."""
+        lines = _Lines(block)
+        entries = self._entries(lines)
+        templates = self._placed(lines, entries)
+        at = self._times(lines, entries, templates)
+        plain = (templates >= 0) & np.isfinite(at)
+        inside = plain & (at >= self._start) & (at <= self._end)
+        self._one_by_one(lines, plain, inside)
+        counted = inside & plain
+        self._digest.add_placed(templates[counted], at[counted])
+        return lines.count
+
+    # --- shapes
+
+    def _forget(self) -> None:
+        self._known: dict[bytes, int] = {}
+        self._known_closely: dict[bytes, int] = {}
+        self._entry_layout = np.zeros(256, np.int64)
+        self._entry_space = np.zeros(256, np.int64)
+        self._entry_offset = np.zeros(256, np.int64)
+        self._entry_template = np.zeros((256, _CLASSES), np.int64)
+        self._entry_count = 0
+
+    def _entries(self, lines: _Lines) -> Ints:
+        """Return the number of each line's shape; shapes not met before are learned.
+
+        Keys without digits are cheap, and enough for most lines. The rest is given closer keys.
+        """
+        data = lines.with_named_levels()
+        keys = data.translate(None, b"0123456789").split(b"\n")
+        entries = np.array(list(map(self._known.get, keys, repeat(_NONE))), np.int64)
+        missing = np.flatnonzero(entries < 0).tolist()
+        if not missing:
+            return entries
+        if self._entry_count + len(missing) > KEYS_MAX:
+            self._forget()
+            missing = list(range(lines.count))
+        raw = data.split(b"\n")
+        closer = line_keys(b"\n".join([raw[index] for index in missing]), self._quotes)
+        learned = 0
+        for index, key in zip(missing, closer, strict=True):
+            number = self._known_closely.get(key)
+            if number is None:
+                # A key that is told by its closer one is one of very many: it is not worth remembering.
+                number = self._known_closely[key] = self._known[keys[index]] = self._learn(lines, index)
+                learned += 1
+            entries[index] = number
+        if not self._quotes and learned > QUOTES_LEARNED_MIN * lines.count > 1 and b'"' in data:
+            self._quotes = True
+            self._forget()
+            return self._entries(lines)
+        return entries
+
+    def _learn(self, lines: _Lines, index: int) -> int:
+        """Read the first line of a shape and return the number of the shape."""
+        line = lines.raw(index)
+        event = self._read(decoded(line))
+        layout = learn_layout(line, event[0]) if event is not None else None
+        template, space, offset = _SLOW, _NONE, 0
+        if event is not None and layout is not None:
+            if status_at(event[1]) >= 0:
+                place = status_at(line.decode("latin-1"))
+                before = line[: max(place, 0)]
+                space, offset = before.count(b" "), len(before) - before.rfind(b" ") - 1
+                template = _UNKNOWN if place >= 0 else _SLOW
+            else:
+                template = self._place(event)
+        return self._note(layout, template, space, offset)
+
+    def _place(self, event: Event) -> int:
+        return self._digest.place(event[1], event[2], event[3])
+
+    def _note(self, layout: _Layout | None, template: int, space: int, offset: int) -> int:
+        number = self._entry_count
+        if number == len(self._entry_layout):
+            self._entry_layout = np.concatenate((self._entry_layout, np.zeros_like(self._entry_layout)))
+            self._entry_space = np.concatenate((self._entry_space, np.zeros_like(self._entry_space)))
+            self._entry_offset = np.concatenate((self._entry_offset, np.zeros_like(self._entry_offset)))
+            self._entry_template = np.concatenate((self._entry_template, np.zeros_like(self._entry_template)))
+        self._entry_count += 1
+        if layout is None:
+            self._entry_layout[number] = _NONE
+        else:
+            self._entry_layout[number] = self._layout_numbers.setdefault(layout.key(), len(self._layouts))
+            if self._entry_layout[number] == len(self._layouts):
+                self._layouts.append(layout)
+        self._entry_space[number], self._entry_offset[number] = space, offset
+        self._entry_template[number] = template
+        return number
+
+    def _placed(self, lines: _Lines, entries: Ints) -> Ints:
+        """Return the number of each line's template; -1 where it has to be taken by itself."""
+        templates: Ints = self._entry_template[entries, 0]
+        told = np.flatnonzero((self._entry_space[entries] >= 0) & (templates != _SLOW))
+        if not told.size:
+            return templates
+        of = entries[told]
+        classes = lines.statuses(told, self._entry_space[of], self._entry_offset[of])
+        found = self._entry_template[of, classes]
+        for place in np.flatnonzero(found == _UNKNOWN).tolist():
+            entry, status = int(of[place]), int(classes[place])
+            if self._entry_template[entry, status] == _UNKNOWN:
+                event = self._read(decoded(lines.raw(int(told[place]))))
+                self._entry_template[entry, status] = _SLOW if event is None else self._place(event)
+            found[place] = self._entry_template[entry, status]
+        templates[told] = found
+        return templates
+
+    # --- times
+
+    def _times(self, lines: _Lines, entries: Ints, templates: Ints) -> Floats:
+        """Return epoch seconds of the lines that have a template; NaN where the time is not in its place."""
+        at = np.full(lines.count, np.nan)
+        layouts = np.where(templates >= 0, self._entry_layout[entries], _NONE)
+        for number in np.unique(layouts[layouts >= 0]).tolist():
+            which = np.flatnonzero(layouts == number)
+            layout = self._layouts[number]
+            origin = lines.brackets(which) if layout.bracket else lines.starts[which]
+            if layout.digits:
+                at[which] = lines.numbers(which, origin + layout.at, layout.digits, layout.fraction)
+            else:
+                at[which] = self._clocks(lines, which, origin, number)
+        return at
+
+    def _clocks(self, lines: _Lines, which: Ints, origin: Ints, number: int) -> Floats:
+        layout = self._layouts[number]
+        hour = origin + layout.at
+        seconds, fractions, behind = lines.clocks(hour, layout.fraction)
+        told = lines.window(origin + layout.begin, layout.at - layout.begin + 6)
+        if layout.zone:
+            told = np.concatenate((told, lines.window(behind, layout.zone)), axis=1)
+        begins = np.concatenate(([0], np.flatnonzero((told[1:] != told[:-1]).any(axis=1)) + 1))
+        minutes = [
+            self._minute(
+                lines, int(which[begin]), (number, told[begin].tobytes()), float(seconds[begin] + fractions[begin])
+            )
+            for begin in begins.tolist()
+        ]
+        made = np.repeat(np.array(minutes), np.diff(begins, append=len(which))) + seconds
+        return np.where(behind <= lines.ends[which], made + fractions, np.nan)
+
+    def _minute(self, lines: _Lines, index: int, key: tuple[int, bytes], seconds: float) -> float:
+        """Return epoch seconds of a minute, read closely once."""
+        known = self._minutes.get(key)
+        if known is not None:
+            return known
+        event = self._read(decoded(lines.raw(index)))
+        if event is None or not np.isfinite(seconds):
+            return float("nan")
+        minute = (event[0] - seconds) / 60
+        if abs(minute - round(minute)) > 1e-6:
+            return float("nan")
+        if len(self._minutes) >= MINUTES_MAX:
+            self._minutes.clear()
+        self._minutes[key] = known = round(minute) * 60.0
+        return known
+
+    # --- lines that need a look
+
+    def _one_by_one(self, lines: _Lines, plain: Bools, inside: Bools) -> None:
+        """Take the lines that are not plain, each after the line to which it may belong."""
+        digest = self._digest
+        done = 0
+        for index in np.flatnonzero(~plain).tolist():
+            if index < done:
+                continue
+            if index > done:
+                self._stand_before(lines, index, done, bool(inside[index - 1]))
+                done = index
+            while done < lines.count and (done == index or not plain[done] or (digest.open and self._inside)):
+                plain[done] = False
+                self._take_one(lines.text(done))
+                done += 1
+        if done < lines.count:
+            self._stand_before(lines, lines.count, done, bool(inside[-1]))
+
+    def _stand_before(self, lines: _Lines, index: int, done: int, inside: bool) -> None:
+        self._digest.pass_placed(index - done)
+        self._inside = False
+        event = self._read(lines.text(index - 1)) if inside else None
+        if event is not None:
+            self._digest.stand_on(event[0], event[1], event[2])
+            self._inside = True
+
+    def _take_one(self, line: str) -> None:
+        # Most lines that are taken one by one are frames of traces, which never carry a time.
+        event = None if line.startswith(("\tat ", "\t... ")) else self._read(line)
+        if event is None:
+            if self._inside:
+                self._digest.extend(line)
+            else:
+                self._digest.skip()
+            return
+        at, text, level, tail = event
+        self._inside = self._start <= at <= self._end
+        if self._inside:
+            self._digest.add(at, text, level, tail)
+        else:
+            self._digest.skip()
+
+
+class _Lines:
+    """One block as an array, with what is computed for all of its lines at once."""
+
+    def __init__(self, block: Block) -> None:
+        self.data = block.data
+        self.bytes = np.frombuffer(self.data + PADDING, np.uint8)
+        ends = np.flatnonzero(self.bytes[: len(self.data)] == 10)
+        self.ends = np.append(ends, len(self.data))
+        self.starts = np.concatenate(([0], ends + 1))
+        self.count = len(self.ends)
+        self._last = len(self.bytes) - 32
+
+    def raw(self, index: int) -> bytes:
+        return self.data[self.starts[index] : self.ends[index]]
+
+    def text(self, index: int) -> str:
+        return decoded(self.raw(index))
+
+    def with_named_levels(self) -> bytes:
+        """Return the bytes with levels in words, where they are told as numbers."""
+        data = self.data
+        if b'"level":' in data:
+            for number, word in _NUMBERED:
+                data = data.replace(number, word)
+        return data
+
+    def window(self, begins: Ints, width: int) -> NDArray[np.uint8]:
+        """Return so many bytes from each of the places on."""
+        return self.bytes[np.minimum(begins, self._last)[:, None] + np.arange(width)]
+
+    def brackets(self, which: Ints) -> Ints:
+        """Return where the first ``[`` of each line stands, or its end."""
+        found = np.append(np.flatnonzero(self.bytes == ord("[")), len(self.data))
+        place: Ints = np.minimum(found[np.searchsorted(found, self.starts[which])], self.ends[which])
+        return place
+
+    def statuses(self, which: Ints, spaces: Ints, offsets: Ints) -> Ints:
+        """Return the class of the number behind so many spaces of each line: 2 to 5, or 1 for another number."""
+        found = np.append(np.flatnonzero(self.bytes == ord(" ")), len(self.data))
+        first = np.searchsorted(found, self.starts[which])
+        behind = found[np.minimum(first + spaces - 1, len(found) - 1)] + 1
+        place = np.where(spaces > 0, behind, self.starts[which]) + offsets
+        digits = self.window(place, 4) - np.uint8(48)
+        told = (digits[:, :3] <= 9).all(axis=1) & (digits[:, 3] > 9) & (place + 3 <= self.ends[which])
+        told &= (digits[:, 0] >= 2) & (digits[:, 0] <= 5)
+        return np.where(told, digits[:, 0], 1).astype(np.int64)
+
+    def clocks(self, hours: Ints, fraction: bool) -> tuple[Floats, Floats, Ints]:
+        """Return seconds of the minute (NaN where no clock stands), their fraction, and where what follows begins."""
+        found = self.window(hours, 19 if fraction else 8)
+        digits = found - np.uint8(48)
+        good = (found[:, 2] == 58) & (found[:, 5] == 58)
+        for column in (0, 1, 3, 4, 6, 7):
+            good &= digits[:, column] <= 9
+        seconds = digits[:, 6] * 10.0 + digits[:, 7]
+        good &= seconds < 60
+        if not fraction:
+            return np.where(good, seconds, np.nan), np.zeros(len(hours)), hours + 8
+        good &= (found[:, 8] == 46) | (found[:, 8] == 44) | (found[:, 8] == 58)
+        fractions, width = _fractions(digits[:, 9:18])
+        return np.where(good, seconds, np.nan), fractions, hours + 9 + width
+
+    def numbers(self, which: Ints, begins: Ints, width: int, fraction: bool) -> Floats:
+        """Return epoch seconds of numbers of so many digits; NaN where another number stands."""
+        digits = self.window(begins, width + 1) - np.uint8(48)
+        good = (digits[:, :width] <= 9).all(axis=1) & (digits[:, width] > 9) & (begins + width <= self.ends[which])
+        powers = 10 ** np.arange(width - 1, -1, -1, dtype=np.int64)
+        whole = (digits[:, :width].astype(np.int64) * powers).sum(axis=1).astype(np.float64)
+        scaled = whole / 10.0 ** (width - 10)
+        if fraction:
+            point = self.window(begins + width, 1)[:, 0]
+            good &= (point == 46) | (point == 44)
+            scaled = scaled + _fractions(self.window(begins + width + 1, 9) - np.uint8(48))[0]
+        elif width == 10:
+            good &= self.window(begins + width, 1)[:, 0] != 46
+        return np.where(good, scaled, np.nan)
+
+
+def _fractions(digits: NDArray[np.uint8]) -> tuple[Floats, Ints]:
+    """Return the decimal fraction that each row begins with, and of how many digits it is."""
+    value = np.zeros(len(digits))
+    width = np.zeros(len(digits), np.int64)
+    run = np.ones(len(digits), bool)
+    for column in range(digits.shape[1]):
+        run &= digits[:, column] <= 9
+        if not run.any():
+            break
+        value = np.where(run, value * 10 + digits[:, column], value)
+        width += run
+    return value / 10.0**width, width
