@@ -741,9 +741,7 @@ def evaluate(
         list[Path] | None,
         typer.Argument(help="Where cases are; those shipped with the playbooks by default.", metavar="[DIR]..."),
     ] = None,
-    split: Annotated[
-        Literal["development", "held_out", "all"], typer.Option(help="Which cases count.", metavar="SPLIT")
-    ] = "all",
+    split: Annotated[Literal["development", "held_out", "all"], typer.Option(help="Which cases count.")] = "all",
     without: Annotated[
         list[str] | None,
         typer.Option(

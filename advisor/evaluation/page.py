@@ -30,6 +30,7 @@ from advisor.evaluation.words import (
 
 PAGE, SHEET = "report.html", "report.png"
 TEXT_CHARACTERS_MAX = 400
+MISSES_MAX = 500  # a browser still scrolls; with more the first ones tell the story, and --json has all
 NO_PICTURES = "report without pictures: matplotlib is not installed; pip install 'ops-advisor[report]' brings it"
 
 _STYLE = """
@@ -244,7 +245,9 @@ def _failures(found: Evaluation) -> str:
 def _misses(misses: Sequence[Judged]) -> str:
     if not misses:
         return "<h2>To look at</h2>\n<p>Nothing: every case is as its truth says.</p>"
-    return f"<h2>To look at: {len(misses)}</h2>\n" + "\n".join(_miss(j) for j in misses)
+    left = len(misses) - MISSES_MAX
+    more = f"\n<p class=note>… and {left} more; --json lists them all.</p>" if left > 0 else ""
+    return f"<h2>To look at: {len(misses)}</h2>\n" + "\n".join(_miss(j) for j in misses[:MISSES_MAX]) + more
 
 
 def _miss(j: Judged) -> str:

@@ -79,7 +79,8 @@ _OUTCOMES: tuple[tuple[str, _Cell], ...] = (
 _REST: tuple[tuple[str, _Cell], ...] = (
     ("wrong remedy", lambda f: in_percent(f.wrong_remedy)),
     ("Brier", lambda f: with_interval(f.brier, f.brier_interval)),
-    ("s median", lambda f: _seconds(f.seconds_median)),
+    ("ECE", lambda f: NOTHING if f.calibration_error is None else f"{f.calibration_error:.3f}"),
+    ("s", lambda f: _seconds(f.seconds_median)),
     ("s p95", lambda f: _seconds(f.seconds_p95)),
 )
 
@@ -101,6 +102,9 @@ def _print_figures(console: Console, found: Evaluation) -> None:
     console.print()
     for line in told:
         console.print(text(line))
+    console.print(
+        text("ECE: expected calibration error; s: seconds of an investigation, median and 95 % at most", "dim")
+    )
 
 
 def _name(console: Console, name: str) -> Text:
@@ -188,7 +192,7 @@ def _print_calibrations(console: Console, calibrations: Sequence[Calibration]) -
         Column("cases"),
         Column("Brier"),
         Column("log loss"),
-        Column("cal. error"),
+        Column("ECE"),
     )
     rows = [_trust_row("as stated", "", calibrations[0].stated)]
     for one in calibrations:
