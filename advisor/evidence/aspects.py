@@ -127,7 +127,6 @@ _WORKERS = frozenset(
 _CACHE = frozenset("cache caches cached keyspace memo".split())
 _MEMORY = frozenset("memory mem heap rss metaspace vsz swap resident oom nonheap buffers buffer".split())
 _DISK = frozenset("disk filesystem fs volume storage inode inodes iops wal tablespace".split())
-_AVAILABLE = frozenset("availability available up healthy health alive ready reachable uptime success".split())
 _SHARE = frozenset(
     "ratio rate share percent percentage pct utilization utilisation fraction percentile availability".split()
 )
@@ -189,7 +188,7 @@ latency outbound + timer hikaricp_connections_(usage|creation)(_seconds)?|jdbc_q
 latency outbound + timer jedis_.*seconds|kafka_(producer|consumer)_(request|fetch)_latency_(avg|max)|elasticsearch_client_.*seconds|aws_sdk_.*duration.*
 latency own + timer tasks_scheduled_execution(_seconds)?|executor(_execution)?_seconds|mysql_global_status_innodb_row_lock_time.*|pg_stat_statements_mean_.*
 queue own + timer executor_idle(_seconds)?|haproxy_backend_queue_time_average_seconds|celery_task_(queue|waiting)_.*|sidekiq_queue_latency(_seconds)?
-queue own + gauge approximate_?age_?of_?oldest_?message|.*sqs.*age_of_oldest_message.*
+queue own + gauge approximate_?age_?of_?oldest_?message
 pool own + timer hikaricp_connections_acquire(_seconds)?|db_client_connections_wait_time(_milliseconds)?|go_sql_wait_duration_seconds|sql_db_wait_duration_seconds
 requests inbound 0 counter http_(server_)?requests?(_received)?|http_request_count|flask_http_request|django_http_requests_total_by_.*|django_http_responses_total_by_status.*
 requests inbound 0 counter grpc_server_(handled|started|requests_received|msg_received)|aspnetcore_http_requests|http_requests_received|jetty_requests|undertow_request_count
@@ -208,7 +207,7 @@ errors outbound + counter resilience4j_circuitbreaker_not_permitted_calls|traefi
 errors outbound + gauge resilience4j_circuitbreaker_(failure|slow_call)_rate|envoy_cluster_circuit_breakers_default_.*_open|resilience4j_circuitbreaker_slow_calls
 errors own + counter mysql_global_status_(aborted_connects|aborted_clients|slow_queries|connection_errors.*)|pg_stat_database_(deadlocks|conflicts|xact_rollback)|redis_rejected_connections
 errors own + counter logback_events|log4j2_events|log_messages|prometheus_client_log.*
-other inbound 0 counter .*(^|_)4xx(_.*)?|http_?code_(target|elb|backend)_[234]xx(_count)?|.*_[123]xx
+other inbound 0 counter http_?code_(target|elb|backend)_[234]xx(_count)?
 retries outbound + counter envoy_cluster_upstream_rq_retry(_.*)?|resilience4j_retry_calls|traefik_service_retries|kafka_producer_record_retry_.*|haproxy_(backend|server)_retry_warnings
 pool own + gauge hikaricp_connections_pending(_threads)?|db_client_connections_pending_requests|db_client_connection_pending_requests|jdbc_connections_pending|redis_blocked_clients
 pool own + gauge hikaricp_connections_active|db_client_connections?_usage|db_client_connection_count|jdbc_connections_active|go_sql_(in_use|open)_connections|sql_db_connections_.*
@@ -233,13 +232,13 @@ workers own - free resilience4j_bulkhead_available_concurrent_calls
 workers own 0 limit tomcat_threads_config_max(_threads)?|jetty_threads_config_max|executor_pool_max(_threads)?|resilience4j_bulkhead_max_allowed_concurrent_calls|phpfpm_max_children
 other own 0 gauge tomcat_threads_current(_threads)?|executor_pool_(size|core)(_threads)?|jetty_threads_(current|config_min)|phpfpm_total_processes|jvm_threads?_(daemon|peak|started).*
 queue own + gauge executor_queued(_tasks)?|kafka_consumergroup_lag(_sum)?|kafka_consumer_(fetch_manager_)?(records_lag(_max|_avg)?|group_lag)|records_lag(_max)?|kafka_consumer_lag.*
-queue own + gauge rabbitmq_queue_messages(_ready|_unacked|_unacknowledged)?|approximate_?number_?of_?messages_?(visible|not_?visible|delayed)?|.*sqs.*number_of_messages_visible.*
+queue own + gauge rabbitmq_queue_messages(_ready|_unacked|_unacknowledged)?|approximate_?number_?of_?messages_?(visible|not_?visible|delayed)?
 queue own + gauge celery_queue_length|celery_active_tasks|phpfpm_listen_queue(_length)?|dotnet_thread_?pool_queue_(length|num_items)|process_runtime_dotnet_thread_pool_queue_length
 queue own + gauge haproxy_(backend|server)_current_queue|envoy_cluster_upstream_rq_pending_active|dotnet_threadpool_queue_length|nginx_ingress_.*queue.*|burrow_kafka_.*lag|kafka_burrow_.*
 queue own - free executor_queue_remaining(_tasks)?|resilience4j_thread_pool_bulkhead_queue_capacity
 cpu own + counter process_cpu_seconds|container_cpu_usage_seconds|process_cpu_time(_seconds|_ns)?|container_cpu_(user|system)_seconds|jvm_cpu_time_seconds|process_cpu_(user|system)_seconds
 cpu own + gauge process_cpu_usage|process_cpu_utilization.*|system_cpu_usage|system_load_average_1m|node_load1|jvm_cpu_recent_utilization.*|process_runtime_jvm_cpu_utilization.*|system_cpu_load_average_1m
-cpu own + gauge node_namespace_pod_container_container_cpu_usage_seconds_total_.*|cpu_?utilization|.*cpuutilization.*|node_load(5|15)
+cpu own + gauge node_namespace_pod_container_container_cpu_usage_seconds_total_.*|cpu_?utilization|node_load(5|15)
 cpu own 0 counter node_cpu_seconds
 other own 0 gauge system_cpu_count|jvm_cpu_count|machine_cpu_cores
 cpu own 0 limit container_spec_cpu_quota|kube_pod_container_resource_limits_cpu_cores
@@ -250,7 +249,7 @@ requests outbound 0 counter resilience4j_timelimiter_calls
 other own 0 gauge resilience4j_circuitbreaker_(buffered_calls|.*_threshold)|agroal_(max_used|acquire|creation|destroy|flush|invalid|leak|reap)_count
 pool own + gauge agroal_(active|awaiting)_count
 pool own - gauge agroal_available_count
-throttling own + counter container_cpu_cfs_throttled_(periods|seconds)|container_cpu_throttled_.*|.*throttled_requests.*|provisioned_throughput_exceeded.*|.*_ratelimit(ed)?_.*
+throttling own + counter container_cpu_cfs_throttled_(periods|seconds)|container_cpu_throttled_.*|provisioned_throughput_exceeded.*
 skip own 0 skip container_cpu_cfs_periods
 memory own + gauge container_memory_(working_set_bytes|rss|usage_bytes)|process_resident_memory_bytes|jvm_memory_(used|usage)(_bytes)?|nodejs_heap_size_used_bytes|go_memstats_(heap_inuse|alloc)_bytes
 memory own + gauge jvm_memory_(bytes_used|pool_bytes_used)|process_runtime_jvm_memory_usage(_bytes)?|dotnet_total_memory_bytes|process_working_set_bytes|redis_memory_used_bytes|process_memory_rss_bytes|memory_?utilization
@@ -277,16 +276,16 @@ replicas own - gauge kube_(deployment|statefulset|replicaset|daemonset)_status_(
 replicas own + gauge kube_deployment_status_replicas_unavailable|kube_daemonset_status_number_unavailable|kube_(horizontalpodautoscaler|hpa)_status_current_replicas
 replicas own 0 gauge kube_(deployment|statefulset|replicaset)_(spec|status)_replicas(_updated)?|kube_(horizontalpodautoscaler|hpa)_(status_desired|spec_min)_replicas|kube_pod_status_phase|kube_statefulset_replicas
 replicas own 0 limit kube_(horizontalpodautoscaler|hpa)_spec_max_replicas
-cache own - hit redis_keyspace_hits|cache_hits|.*cache.*_hits?|pg_stat_database_blks_hit|memcached_.*hits
-cache own + miss redis_keyspace_misses|cache_miss(es)?|.*cache.*_miss(es)?|pg_stat_database_blks_read
+cache own - hit redis_keyspace_hits|cache_hits|pg_stat_database_blks_hit|memcached_.*hits
+cache own + miss redis_keyspace_misses|cache_miss(es)?|pg_stat_database_blks_read
 cache own - counter cache_gets
-cache own + counter cache_evictions(_weight)?|redis_evicted_keys|.*cache.*evict.*|guava_cache_eviction.*|caffeine_cache_eviction.*
+cache own + counter cache_evictions(_weight)?|redis_evicted_keys|guava_cache_eviction.*|caffeine_cache_eviction.*
 cache own 0 gauge cache_size|redis_db_keys|caffeine_cache_estimated_size
 gc own + timer jvm_gc_(pause|collection|duration|concurrent_phase_time)_seconds|jvm_gc_pause|process_runtime_jvm_gc_duration(_milliseconds|_seconds)?|nodejs_gc_duration_seconds|go_gc_duration_seconds
 gc own + counter dotnet_collection_count|dotnet_gc_.*|python_gc_collections|java_lang_garbagecollector_collectiontime|jvm_gc_time_ms|base_gc_(time|total).*|process_runtime_dotnet_gc_.*
 gc own + gauge jvm_gc_overhead(_percent)?|java_lang_garbagecollector_collection(time|count)
 other own 0 gauge jvm_gc_(live_data_size|max_data_size|memory_.*).*|go_memstats_.*|go_gc_gogc_percent|go_gc_gomemlimit_bytes|go_threads|go_sched_.*|python_gc_objects_.*|python_info
-skip own 0 skip promhttp_.*|prometheus_.*|scrape_.*|process_network_.*|jvm_compilation_.*|.*_exporter_(build|scrapes?|last_scrape).*
+skip own 0 skip promhttp_.*|prometheus_.*|scrape_.*|process_network_.*|jvm_compilation_.*
 """
 
 _SIGN = {"+": 1, "-": -1, "0": 0}
@@ -395,6 +394,8 @@ def _kind_by_words(
 ) -> _Kind:
     counter = words[:1] != ("aws",) and (part in ("total", "sum") or (part == "count" and not held & _GAUGE_COUNTS))
     cumulative: bool | None = None if part == "count" else counter
+    if "exporter" in held and held & {"build", "scrape", "scrapes"}:
+        return _Kind(Aspect.OTHER, OWN, 0, "skip", part, base, words, factor, unit)
     if lowered.endswith(("_bucket", "_created", "_info")) and not lowered.endswith("sessions_created"):
         return _Kind(Aspect.OTHER, OWN, 0, "skip", part, base, words, factor, unit)
     aspect, scope, worse = _aspect_by_words(name, held, words, time_like, counter or part == "count")
@@ -1225,7 +1226,6 @@ _IRREGULAR: dict[str, tuple[frozenset[str], ...]] = {
     "process_resident_memory_bytes": (frozenset({"kube-memory"}), frozenset({"container", "memory"})),
     "container_cpu_usage_seconds": (frozenset({"kube-cpu"}), frozenset({"container", "cpu"})),
     "process_cpu_seconds": (frozenset({"kube-cpu"}), frozenset({"container", "cpu"})),
-    "executor_queue_remaining_tasks": (),
     "node_memory_memavailable_bytes": (frozenset({"node", "memory", "mem"}), frozenset({"node", "memory", "memtotal"})),
     "disk_free_bytes": (frozenset({"disk"}),),
     "envoy_cluster_membership_healthy": (frozenset({"envoy", "cluster", "membership"}),),

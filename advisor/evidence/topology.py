@@ -313,13 +313,8 @@ def calls_in_configuration(values: Iterable[ConfigValue], known_services: Iterab
     The service's own name may be among them where its configuration names itself.
     """
     known = frozenset(known_services)
-    found: set[str] = set()
-    for one in values:
-        for host in hosts_in_value(one.key, one.value):
-            service = closest(host, known)
-            if service is not None:
-                found.add(service)
-    return frozenset(found)
+    hosts = frozenset(host for one in values for host in hosts_in_value(one.key, one.value))
+    return frozenset(service for host in hosts if (service := closest(host, known)) is not None)
 
 
 # --- names -------------------------------------------------------------------------------------------------------------
