@@ -27,7 +27,7 @@ MEMORY: frozenset[str] = frozenset(get_args(Memory))
 WORK: frozenset[str] = frozenset(get_args(Work))
 Strength = Annotated[float, Field(ge=0, le=1)]
 
-KNOBS_BYTES_MAX = 1024 * 1024  # ours have 100 KB; a file of families is written by people
+KNOBS_BYTES_MAX = 1024 * 1024  # ours have 135 KB; a file of families is written by people
 PHRASE_WORDS_MAX = 12  # ours have 8; the ways to run words together grow with the square
 # A change whose direction is not known goes the harmful way every second time.
 UNKNOWN_DIRECTION = 0.5

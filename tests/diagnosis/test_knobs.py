@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -1086,3 +1087,41 @@ def test_a_family_twice_is_refused_by_its_name() -> None:
 def test_a_file_that_nobody_wrote_is_refused_by_its_size() -> None:
     with pytest.raises(PlaybookInvalid, match="split it"):
         parse_knobs("#" * (KNOBS_BYTES_MAX + 1))
+
+
+# --- the documentation ---------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "playbooks.md").read_text()
+
+
+def _cell(harms: Mapping[str, float]) -> str:
+    strong = sorted((-strength, trouble) for trouble, strength in harms.items() if strength >= 0.3)
+    return ", ".join(f"{trouble} {-strength:g}" for strength, trouble in strong) or "–"
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda k: k.family)
+def test_the_documentation_shows_each_family_as_it_is(knob: Knob) -> None:
+    harms, called = knob.harms, knob.harms_called
+    sides = (("smaller", called.smaller), ("larger", called.larger), ("other", called.other))
+    cells = [
+        f"{knob.effect.value}: {_cell(knob.moves)}",
+        *(_cell(side) for side in (harms.smaller, harms.larger, harms.other)),
+        "; ".join(f"{name}: {_cell(side)}" for name, side in sides if _cell(side) != "–") or "–",
+    ]
+    assert f"| `{knob.family}` | {' | '.join(cells)} |" in PAGE
+
+
+def test_the_documentation_counts_the_families() -> None:
+    assert f"{len(KNOBS)} families with\n{sum(len(k.keys) for k in KNOBS):,} phrases" in PAGE
+
+
+def test_the_worked_example_of_the_documentation_holds() -> None:
+    found = match_knob(KNOBS, "payments.http.read-timeout")
+    assert found is BY_NAME["remote_timeout"]
+    larger = [harm_of(found, resource, 1.0) for resource in ("latency", "workers", "pool", "queue", "errors")]
+    assert [one and one[0] for one in larger] == [0.7, 0.7, 0.5, 0.4, -0.9]
+    assert {"threads busy", "client seconds"} <= {*found.signs} and "read timed out" in found.log_signs
+    assert (found.harms_called.larger, found.because.larger) == (
+        {"load": 0.3, "queue": 0.3},
+        "slow calls are waited for longer, and hold threads and connections meanwhile",
+    )
