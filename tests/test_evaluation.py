@@ -196,6 +196,11 @@ def test_a_truth_is_read_with_all_its_keys() -> None:
     assert truth.has_culprit
 
 
+def test_noise_is_told_in_words_or_amounts() -> None:
+    for noise in ("5 % of samples are missing", {"missing": 0.05, "jitter_seconds": [1, 2.5], "restarts": True}):
+        assert case(kind="load", noise=noise).truth.noise
+
+
 def test_the_truths_that_ship_are_valid() -> None:
     files = sorted(PLAYBOOKS.glob("*/cases/*/truth.yaml"))
     assert len(files) >= 6
@@ -216,6 +221,7 @@ def test_the_truths_that_ship_are_valid() -> None:
         ("outcome: diagnosed\nkind: load\ntags: red herring\n", "t.yaml: tags: "),
         ("outcome: diagnosed\nkind: load\nclass: ../../etc\n", "t.yaml: class: "),
         ("outcome: healthy\nkind: load\n", "t.yaml: outcome healthy has kind none"),
+        ("outcome: diagnosed\nkind: load\nnoise: {a: {b: 1}}\n", "t.yaml: noise"),
         ("outcome: diagnosed\nkind: none\n", "t.yaml: outcome diagnosed needs a kind"),
         ("- outcome\n", "t.yaml: a mapping is wanted at the top, found list"),
         ("", "t.yaml: a mapping is wanted at the top, found NoneType"),
@@ -294,6 +300,8 @@ RIGHT = named(commit=A, path="app.yaml", key="server.session.timeout")
         ),
         pytest.param({"outcome": "inconclusive", "kind": "unknown"}, [named("unknown")], None, id="nothing to name"),
         pytest.param({"kind": "load"}, [], None, id="no hypothesis"),
+        pytest.param({"kind": "external", "accepted_kinds": ["dependency"]}, [named("dependency")], 1, id="as right"),
+        pytest.param({**GUILTY, "accepted_kinds": ["load"]}, [named("load")], None, id="but not for a guilty commit"),
     ],
 )
 def test_a_hit_names_the_true_cause(truth: dict[str, Any], hypotheses: list[NamedCause], rank: int | None) -> None:

@@ -19,6 +19,9 @@ TRUTH_BYTES_MAX = 64 * 1024  # ours have 400 bytes; a note on noise may be long
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
 CommitId = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
+Words = Annotated[str, StringConstraints(max_length=10_000)]
+# In words, or as a generator has it: how much of what.
+Noise = Words | dict[Word, bool | int | float | Words | tuple[float | Words, ...] | None]
 # Foreign to us and shown in reports: bounded here, made harmless where it is shown.
 Line = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
@@ -67,9 +70,10 @@ class Truth(Record):
         class_: Which class of incident; by default the folder of its playbook.
         split: Whether the engine may be tuned on it.
         source: Where it was recorded.
-        noise: What disturbs it, in words.
+        noise: What disturbs it, in words or as amounts by name; for readers only.
         tags: What is special about it.
         service: Which service is guilty; by default the one that was asked about.
+        accepted_kinds: Kinds that are as right where no commit is guilty, for not everything is one kind only.
         also: Further right answers.
         remedies_refused: What the report must refuse by name.
     """
@@ -87,15 +91,18 @@ class Truth(Record):
     class_: Word | None = Field(default=None, alias="class")
     split: Split = Split.DEVELOPMENT
     source: Origin = Origin.LABORATORY
-    noise: str = Field(default="", max_length=10_000)
+    noise: Noise = ""
     tags: tuple[Word, ...] = ()
     service: Line | None = None
+    accepted_kinds: tuple[CauseKind, ...] = ()
     also: tuple[FurtherCause, ...] = Field(default=(), max_length=50)
     remedies_refused: tuple[Word, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Truth:
-        if self.outcome is Outcome.HEALTHY and (self.kind is not CauseKind.NONE or self.commit or self.also):
+        if self.outcome is Outcome.HEALTHY and (
+            self.kind is not CauseKind.NONE or self.commit or self.also or self.accepted_kinds
+        ):
             raise ValueError("outcome healthy has kind none and no cause")
         if self.outcome is Outcome.DIAGNOSED and self.kind in (CauseKind.NONE, CauseKind.UNKNOWN):
             raise ValueError(f"outcome diagnosed needs a kind of cause, not {self.kind.value}")
@@ -114,8 +121,10 @@ class Truth(Record):
             one.model_copy(update={"service": one.service or self.service, "kind": one.kind or self.kind})
             for one in self.also
         )
+        kinds = [] if self.commit is not None else [k for k in self.accepted_kinds if k is not self.kind]
+        accepted = tuple(FurtherCause(service=self.service, kind=kind) for kind in kinds)
         known = self.kind not in (CauseKind.NONE, CauseKind.UNKNOWN) or self.commit is not None
-        return (first, *others) if known else others
+        return (first, *accepted, *others) if known else (*accepted, *others)
 
 
 def parse_truth(text: str, name: str) -> Truth:
