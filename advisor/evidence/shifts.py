@@ -17,6 +17,8 @@ How it works, per series:
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -111,7 +113,7 @@ def find_shifts(
     """
     grid, rows = _in_order(times, matrix, until)
     signs = _directions(worse, rows.shape[0])
-    if near is not None and not np.isfinite(near):
+    if near is not None and not math.isfinite(near):
         raise ValueError("near is not a finite time")
     if grid.size < _SAMPLES_MIN:
         return [None] * rows.shape[0]
@@ -187,7 +189,7 @@ def _in_order(times: Array, matrix: Array, until: float | None) -> tuple[Array, 
         raise ValueError(f"times of shape {grid.shape} do not fit series of shape {rows.shape}")
     if not np.isfinite(grid).all():
         raise ValueError("a time is not finite")
-    if until is not None and np.isnan(until):
+    if until is not None and math.isnan(until):
         raise ValueError("until is not a time")
     if grid.size > 1 and not (np.diff(grid) > 0).all():
         order = np.argsort(grid, kind="stable")
@@ -394,33 +396,69 @@ def _look_back(length: Indices) -> Indices:
     return np.asarray(np.maximum(12, 2 * length), dtype=np.intp)
 
 
-def _contrasts(rows: _Rows, signs: Indices, shortest: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Return, for each position as a beginning, the best contrast with what is before and the length that gives it."""
-    scores = _normal_scores(rows)
-    height, width = scores.shape
-    sums = np.zeros((height, width + 1), dtype=np.float32)
-    np.cumsum(scores, axis=1, out=sums[:, 1:])
+Floats = npt.NDArray[np.float32]
+
+
+def _contrasts(sums: Floats, start: Indices, signs: Indices, shortest: int) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """Return, for each position as a beginning, the best contrast with what is before and the length that gives it.
+
+    Args:
+        sums: Running sums of the normal scores, one longer than the series.
+        start: Where each series begins.
+        signs: The direction that matters.
+        shortest: The shortest stretch tried.
+    """
+    height, width = sums.shape[0], sums.shape[1] - 1
     position = np.arange(width)
     best = np.full((height, width), -1.0, dtype=np.float32)
     reach = np.full((height, width), shortest, dtype=np.int32)
-    begun = rows.start[:, np.newaxis] if rows.start.any() else np.zeros((1, 1), dtype=np.intp)
-    upward = signs[:, np.newaxis].astype(np.float32)
-    here = sums[:, :-1]
+    begun = start[:, np.newaxis] if start.any() else np.zeros((1, 1), dtype=np.intp)
+    both, upward = (signs == 0)[:, np.newaxis], np.where(signs < 0, -1.0, 1.0)[:, np.newaxis].astype(np.float32)
+    here, after, before = sums[:, :-1], np.empty_like(best), np.empty_like(best)
     for length in _lengths(width, shortest):
-        ends = np.minimum(position + length, width)
-        begins = np.maximum(position - int(_look_back(np.asarray(length))), 0)
-        after_size = (ends - position).astype(np.float32)
-        before_size = (position - np.maximum(begins, begun)).astype(np.float32)
+        back = int(_look_back(np.asarray(length)))
+        after_size = np.minimum(width - position, length).astype(np.float32)
+        before_size = (position - np.maximum(np.maximum(position - back, 0), begun)).astype(np.float32)
         enough = before_size >= _BEFORE_MIN
         before_size = np.maximum(before_size, 1)
-        contrast = (sums[:, ends] - here) / after_size - (here - sums[:, begins]) / before_size
-        contrast *= np.sqrt(after_size * before_size / (after_size + before_size))
-        contrast = np.where(upward == 0, np.abs(contrast), contrast * upward)
-        contrast = np.where(enough, contrast, -1.0)
-        better = contrast > best
-        np.copyto(best, contrast, where=better)
+        after[:, : max(0, width - length)] = sums[:, length:-1]
+        after[:, max(0, width - length) :] = sums[:, -1:]
+        after -= here
+        after *= 1.0 / after_size
+        before[:, :back] = here[:, :back]
+        np.subtract(here[:, back:], sums[:, : max(0, width - back)], out=before[:, back:])
+        before *= 1.0 / before_size
+        after -= before
+        after *= np.where(enough, np.sqrt(after_size * before_size / (after_size + before_size)), 0.0)
+        np.multiply(after, upward, out=after)
+        np.abs(after, out=after, where=both)
+        better = after > best
+        np.copyto(best, after, where=better)
         np.copyto(reach, np.int32(length), where=better)
     return best, reach
+
+
+def _settled_since(sums: Floats, squares: Floats, start: Indices, at: Indices) -> Indices:
+    """Return since when each series had been at the level it had before a position: behind an earlier change, if any.
+
+    An earlier change is one that explains a third of the variance before and is as sure as ten deviations; what samples with
+    a memory do by chance is less.
+    """
+    each, position = np.arange(at.size), np.arange(sums.shape[1])
+    old_size = (position - start[:, np.newaxis]).astype(np.float32)
+    new_size = (at[:, np.newaxis] - position).astype(np.float32)
+    usable = (old_size >= _BEFORE_MIN) & (new_size >= 12)  # with less the usual swing could not be told
+    old_size, new_size = np.where(usable, old_size, 1), np.where(usable, new_size, 1)
+    all_of_it = sums[each, at][:, np.newaxis]
+    explained = (all_of_it - sums) / new_size - sums / old_size
+    explained *= explained * (old_size * new_size / (old_size + new_size))
+    explained = np.where(usable, explained, 0.0)
+    best = explained.argmax(axis=1)
+    size = np.maximum(1, at - start)
+    variance = squares[each, at] - sums[each, at] ** 2 / size
+    gain = explained[each, best]
+    sure = (gain > 0.33 * variance) & (gain * size > 100.0 * (variance - gain)) & (gain > 0)
+    return np.where(sure, best, start)
 
 
 def _fading(search: _Search, when: Array) -> Array:
@@ -433,27 +471,24 @@ def _fading(search: _Search, when: Array) -> Array:
 
 def _best_level(rows: _Rows, search: _Search, shortest: int = _STRETCH_MIN) -> _Fit:
     """Return each row's best candidate for a changed level."""
-    contrast, reach = _contrasts(rows, search.signs, shortest)
+    sums = np.zeros((rows.values.shape[0], rows.values.shape[1] + 1), dtype=np.float32)
+    squares = np.zeros_like(sums)
+    scores = _normal_scores(rows)
+    np.cumsum(scores, axis=1, out=sums[:, 1:])
+    np.cumsum(scores * scores, axis=1, out=squares[:, 1:])
+    contrast, reach = _contrasts(sums, rows.start, search.signs, shortest)
     promise = contrast if search.near is None else contrast * _fading(search, rows.when).astype(np.float32)
-    promise = np.where(contrast > 0, promise, -1.0)
-    each = np.arange(rows.values.shape[0])
-    position = np.arange(rows.values.shape[1])
-    found: list[tuple[Indices, Indices, Array]] = []
+    each, position = np.arange(rows.values.shape[0]), np.arange(rows.values.shape[1])
+    fits: list[_Fit] = []
     for _ in range(_CANDIDATES):
         at = promise.argmax(axis=1)
         length = reach[each, at].astype(np.intp)
-        found.append((at, length, promise[each, at].astype(np.float64)))
-        apart = np.maximum(_STRETCH_MIN, length // 2)[:, np.newaxis]
-        promise = np.where(np.abs(position - at[:, np.newaxis]) <= apart, -1.0, promise)
-    fits: list[_Fit] = []
-    for at, length, promised in found:
-        low = rows.start.copy()
-        for rival, _, _ in found:  # the usual swing is told from behind the change before this one
-            strong = (contrast[each, rival] > 8.0) & (rival < at - 12)
-            low = np.where(strong, np.maximum(low, rival), low)
-        fit = _examined(rows, search, at, length, low)
-        fit.fitness[promised <= 0] = -1.0
+        first, end = _stretch(rows, at, length)
+        fit = _examined(rows, search, first, end, _settled_since(sums, squares, rows.start, first))
+        fit.fitness[promise[each, at] <= 0] = -1.0
         fits.append(fit)
+        apart = np.maximum(_STRETCH_MIN, length // 2)[:, np.newaxis]
+        promise[np.abs(position - at[:, np.newaxis]) <= apart] = -1.0
     for fit in fits:  # the end of a burst is no shift of its own
         for other in fits:
             ended = (other.fitness > 0) & (np.abs(other.end - fit.first) <= 3) & (other.end < position.size)
@@ -463,6 +498,7 @@ def _best_level(rows: _Rows, search: _Search, shortest: int = _STRETCH_MIN) -> _
     best = fits[0]
     for fit in fits[1:]:
         best.keep_better(fit)
+    _set_moment(rows, search, best)
     return best
 
 
@@ -511,54 +547,65 @@ def _middle(values: Array, low: Indices, high: Indices) -> Array:
     return np.asarray((np.where(kept, ordered, 0.0) / size[:, np.newaxis]).sum(axis=1), dtype=np.float64)
 
 
-def _examined(rows: _Rows, search: _Search, at: Indices, length: Indices, low: Indices) -> _Fit:
-    """Return the stretch around a rough position, its levels and its score."""
-    values, width = rows.values, rows.values.shape[1]
-    old = _median(values, np.maximum(low, at - _look_back(length)), at)
-    new = _median(values, at, np.minimum(at + length, width))
-    first, end, sides = _stretch(rows, at, length, old, new, low)
+def _examined(rows: _Rows, search: _Search, first: Indices, end: Indices, low: Indices) -> _Fit:
+    """Return a stretch with its levels and its score."""
+    width = rows.values.shape[1]
     fit = _measured(rows, search, np.maximum(low, first - np.maximum(_BEFORE_USUAL, 3 * (end - first))), first, end)
     fit.since = low
-    # Moments at which a beginning costs less than a factor of e² in likelihood (errors as Laplace's law has them).
-    allowance = np.minimum(1.4 * fit.swing / np.maximum(np.abs(new - old), 1e-300), width)
-    fit.earliest, fit.latest = _doubt(sides, first, length, allowance, fit.low, end)
     lasts = (end - first >= _STRETCH_MIN) | ((end == width) & (end > first))
     wanted = (search.signs == 0) | (np.sign(fit.score) == search.signs)
-    fit.fitness = np.where(lasts & wanted & (new != old) & (fit.score != 0), _fitness(rows, search, fit), -1.0)
+    fit.fitness = np.where(lasts & wanted & (fit.score != 0), _fitness(rows, search, fit), -1.0)
     return fit
 
 
-def _stretch(
-    rows: _Rows, at: Indices, length: Indices, old: Array, new: Array, low: Indices
-) -> tuple[Indices, Indices, Array]:
-    """Return where the samples change sides: the stretch of largest sum of votes, from -1 (as before) to 1 (changed)."""
-    values, width = rows.values, rows.values.shape[1]
+def _sides(values: Array, old: Array, new: Array) -> Array:
+    """Return running sums of each sample's vote, from -1 (as before) to 1 (changed)."""
     gap = np.abs(new - old)
     gap = np.where(gap > 0, gap, 1.0)[:, np.newaxis]
-    votes = (np.abs(values - old[:, np.newaxis]) - np.abs(values - new[:, np.newaxis])) / gap
-    sums = np.zeros((values.shape[0], width + 1))
+    votes = np.abs(values - old[:, np.newaxis])
+    votes -= np.abs(values - new[:, np.newaxis])
+    votes /= gap
+    sums = np.zeros((values.shape[0], values.shape[1] + 1))
     np.cumsum(votes, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def _stretch(rows: _Rows, at: Indices, length: Indices) -> tuple[Indices, Indices]:
+    """Return where the samples change sides: the stretch around a rough position with the largest sum of votes."""
+    width = rows.values.shape[1]
+    old = _median(rows.values, np.maximum(rows.start, at - _look_back(length)), at)
+    new = _median(rows.values, at, np.minimum(at + length, width))
+    sums = _sides(rows.values, old, new)
     position = np.arange(width + 1)
-    rough = at[:, np.newaxis]
-    before = np.maximum(low + 1, at - np.maximum(length, 5))[:, np.newaxis]
-    behind = rough + np.maximum(length, 5)[:, np.newaxis]
-    first = np.where((position >= before) & (position <= np.minimum(behind, width - 1)), sums, np.inf).argmin(axis=1)
-    end = np.where(position > np.maximum(rough, first[:, np.newaxis]), sums, -np.inf).argmax(axis=1)
-    return first, end, sums
+    around = np.maximum(length, 5)
+    lowest, highest = np.maximum(rows.start + 1, at - around), np.minimum(at + around, width - 1)
+    inside = (position >= lowest[:, np.newaxis]) & (position <= highest[:, np.newaxis])
+    first = np.where(inside, sums, np.inf).argmin(axis=1)
+    end = np.where(position > np.maximum(at, first)[:, np.newaxis], sums, -np.inf).argmax(axis=1)
+    return first, end
 
 
-def _doubt(
-    sums: Array, first: Indices, length: Indices, allowance: Array, low: Indices, end: Indices
-) -> tuple[Indices, Indices]:
-    """Return the first and the last position at which the stretch may as well begin."""
-    each = np.arange(first.size)
-    position = np.arange(sums.shape[1])
-    within = np.maximum(length, 5)[:, np.newaxis]
-    near = np.abs(position - first[:, np.newaxis]) <= within
-    near &= (position > low[:, np.newaxis]) & (position < end[:, np.newaxis])
-    as_good = near & (sums <= (sums[each, first] + allowance)[:, np.newaxis])
-    as_good[each, first] = True
-    return as_good.argmax(axis=1), sums.shape[1] - 1 - as_good[:, ::-1].argmax(axis=1)
+def _set_moment(rows: _Rows, search: _Search, fit: _Fit) -> None:
+    """Set where each stretch begins now that its levels are known, and the first and last position that are as good.
+
+    As good are beginnings that cost less than a factor of e² in likelihood (errors as Laplace's law has them).
+    """
+    sums = _sides(rows.values, fit.before, fit.after)
+    gap = np.abs(fit.after - fit.before)
+    allowance = np.minimum(1.4 * fit.swing / np.where(gap > 0, gap, 1.0), float(sums.shape[1]))
+    each, position = np.arange(fit.first.size), np.arange(sums.shape[1])
+    around = np.maximum(fit.end - fit.first, 5)
+    shortest = np.minimum(_STRETCH_MIN, fit.end - fit.first)
+    lowest, highest = np.maximum(fit.low + 1, fit.first - around), np.minimum(fit.first + around, fit.end - shortest)
+    inside = (position >= lowest[:, np.newaxis]) & (position <= highest[:, np.newaxis])
+    first = np.where(inside, sums, np.inf).argmin(axis=1)
+    kept = (lowest <= highest) & ((search.near is None) | (_fading(search, rows.when[each, first]) > 0))
+    fit.first = np.where(kept, first, fit.first)
+    as_good = sums <= (sums[each, fit.first] + allowance)[:, np.newaxis]
+    as_good &= inside
+    as_good[each, fit.first] = True
+    fit.earliest = as_good.argmax(axis=1)
+    fit.latest = sums.shape[1] - 1 - as_good[:, ::-1].argmax(axis=1)
 
 
 def _measured(rows: _Rows, search: _Search, low: Indices, first: Indices, end: Indices) -> _Fit:
@@ -599,12 +646,12 @@ def _untailed(effect: Array, ordered: Array, count: Indices, before: Array, size
     far, close = np.where(rising, up, down), np.where(rising, down, up)
     known = (far > 0) & (close > 0) & (far > close)
     ratio = np.where(known, np.minimum(far / np.where(known, close, 1.0), 10.0), 1.0)
-    ratio = np.maximum(1.0, ratio / (1.0 + 1.0 / np.sqrt(np.maximum(1, count))))  # few samples look skew by chance
+    ratio = np.maximum(1.0, ratio / (1.0 + 0.5 / np.sqrt(np.maximum(1, count))))  # few samples look skew by chance
     plain = np.minimum(np.abs(effect), 1000.0)
     tailed = ratio > 1.05
     log = np.log(np.where(tailed, ratio, np.e))
     bent = np.where(tailed, 1.2816 * np.log1p(plain / 1.2816 * (ratio - 1.0)) / log, plain)
-    lasting = size / (size + 20.0)
+    lasting = size / (size + 40.0)
     return np.asarray(np.sign(effect) * plain**lasting * np.minimum(plain, bent) ** (1.0 - lasting), dtype=np.float64)
 
 
@@ -718,6 +765,12 @@ def _prefer_slopes(rows: _Rows, search: _Search, fit: _Fit) -> None:
     """Turn a changed level into a slope where a climb from a foot fits much better than a step."""
     _discount_memory(rows, search, fit)
     chosen = (fit.fitness > 0) & (np.abs(fit.score) >= 0.6 * CLEAR) & (fit.end - fit.first >= _STRETCH_MIN)
+    # A step is a step at once: where most of the way lies between five samples and the next, no climb is looked for.
+    behind = np.minimum(fit.first + 5, rows.values.shape[1])
+    jump = _middle(rows.values, fit.first, behind) - _middle(
+        rows.values, np.maximum(fit.first - 5, rows.start), fit.first
+    )
+    chosen &= np.abs(jump) < 0.7 * np.abs(fit.after - fit.before)
     if not chosen.any():
         return
     some, around = rows.only(chosen), search.only(chosen)
@@ -744,7 +797,7 @@ def _climb(rows: _Rows, search: _Search, fit: _Fit) -> None:
     values = np.clip(rows.values, lowest, highest)
     foot, low, found = fit.first.copy(), fit.low.copy(), np.zeros(fit.first.size, dtype=np.bool_)
     earliest, latest, memory = fit.earliest.copy(), fit.latest.copy(), np.ones(fit.first.size)
-    for share in (1.0, 0.5, 0.25, 0.125):  # how far back the straight part before the foot is looked for
+    for share in (1.0, 0.4, 0.15):  # how far back the straight part before the foot is looked for
         begin = np.maximum(rows.start, (summit - share * (summit - rows.start)).astype(np.intp))
         bend, gain, remembered, range_ = _bends(values, begin, summit)
         better = (gain > best_gain) & (summit - bend >= 6) & (summit - begin >= 12)
@@ -1001,6 +1054,7 @@ def _shift(
 
 
 def _unscaled(value: float, exponent: int) -> float:
-    limit = float(np.finfo(np.float64).max)
-    with np.errstate(over="ignore"):
-        return float(np.clip(np.ldexp(value, exponent), -limit, limit))
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:  # a level beside 1e308 plus what is usual at that hour
+        return math.copysign(sys.float_info.max, value)
