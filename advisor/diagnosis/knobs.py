@@ -260,11 +260,14 @@ def word_direction(old: str | None, new: str | None) -> float | None:
 
 @lru_cache(maxsize=4_000)
 def _sign(phrase: str) -> re.Pattern[str]:
-    """Return what finds a phrase in a log line: from the beginning of a word, and to its end where that is a number."""
+    """Return what finds a phrase in a log line: from the beginning of a word, so that ``throttl`` is in ``throttled``.
+
+    Numbers and short words must end there too: ``429`` is not in ``4291``, ``trace`` not in every ``traceId``.
+    """
     text = r"\s+".join(re.escape(part) for part in phrase.lower().split())
-    return re.compile(
-        ("(?<![a-z0-9])" if phrase[:1].isalnum() else "") + text + (r"(?!\d)" if phrase[-1:].isdigit() else "")
-    )
+    begin = r"(?<![a-z0-9])" if phrase[:1].isalnum() else ""
+    whole = phrase[-1:].isdigit() or (phrase.isalnum() and len(phrase) < LONG)
+    return re.compile(begin + text + (r"(?![a-z0-9])" if whole else ""))
 
 
 def log_sign(knob: Knob, line: str) -> str | None:

@@ -1029,10 +1029,57 @@ def test_a_value_in_words_has_a_direction_where_the_words_have_an_order(
         ),
         ("bulkhead", "Bulkhead 'payments' is full and does not permit further calls", "does not permit further calls"),
         ("process_start", "checkout started in 2.1 s", None),
+        ("logging", '{"level":"DEBUG","message":"cart loaded"}', "debug"),
+        ("logging", '{"level":"INFO","traceId":"4bf92f35","message":"cart loaded"}', None),
     ],
 )
 def test_a_log_line_shows_that_a_mechanism_acts(name: str, line: str, sign: str | None) -> None:
     assert log_sign(BY_NAME[name], line) == sign
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("connection_pool", "hikaricp_connections_pending"),
+        ("connection_pool", "hikaricp_connections_timeout_total"),
+        ("connection_pool", "hikaricp_connections_acquire_seconds_max"),
+        ("connection_pool", "go_sql_in_use_connections"),
+        ("connection_pool", "go_sql_wait_duration_seconds_total"),
+        ("http_client_pool", "httpcomponents_httpclient_pool_total_pending"),
+        ("http_client_pool", "reactor_netty_connection_provider_pending_connections"),
+        ("thread_pool", "tomcat_threads_busy_threads"),
+        ("thread_pool", "executor_queued_tasks"),
+        ("process_workers", "phpfpm_listen_queue"),
+        ("remote_timeout", "http_client_requests_seconds_sum"),
+        ("retries", "resilience4j_retry_calls_total"),
+        ("circuit_breaker", "resilience4j_circuitbreaker_not_permitted_calls_total"),
+        ("circuit_breaker", "envoy_cluster_outlier_detection_ejections_active"),
+        ("bulkhead", "resilience4j_bulkhead_available_concurrent_calls"),
+        ("rate_limit", "resilience4j_ratelimiter_available_permissions"),
+        ("cache_size", "cache_gets_total"),
+        ("cache_size", "cache_evictions_total"),
+        ("cpu_limit", "container_cpu_cfs_throttled_periods_total"),
+        ("memory_limit", "kube_pod_container_status_restarts_total"),
+        ("probes", "kube_pod_container_status_restarts_total"),
+        ("readiness_probe", "kube_deployment_status_replicas_available"),
+        ("replicas", "kube_deployment_status_replicas_available"),
+        ("consumer_concurrency", "kafka_consumer_fetch_manager_records_lag_max"),
+        ("consumer_settings", "kafka_consumergroup_lag"),
+        ("consumer_settings", "rabbitmq_queue_messages_unacked"),
+        ("heap_max", "jvm_gc_pause_seconds_sum"),
+        ("logging", "logback_events_total"),
+        ("disk_retention", "node_filesystem_avail_bytes"),
+        ("disk_limit", "disk_free_bytes"),
+        ("fd_limit", "process_open_fds"),
+        ("fd_limit", "process_files_open_files"),
+        ("db_max_connections", "pg_stat_database_numbackends"),
+        ("db_isolation", "pg_stat_database_deadlocks"),
+        ("server_connections", "tomcat_connections_current_connections"),
+        ("queue_capacity", "executor_queue_remaining_tasks"),
+    ],
+)
+def test_a_sign_is_found_under_the_name_that_exporters_give_it(name: str, metric: str) -> None:
+    assert any(metric_fits(sign, metric) for sign in BY_NAME[name].signs)
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------------
