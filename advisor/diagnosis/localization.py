@@ -100,6 +100,8 @@ MATERIAL = {"latency": 0.07, "errors": 0.005, "requests": 0.07}
 MATERIAL_ELSE = 0.07
 LATE_SAMPLES = 5  # by so many samples the moment of noticing may be off, either way
 CERTAIN = 12.0  # spreads
+SILENT = 0.5  # from this part on missing samples are silence rather than gaps
+UNKNOWN_SHARE = 0.3  # what a service amounts to of the symptom where that cannot be told
 BORROWED = 5  # so many samples' weight has what is usual for the kind
 RECENT_SAMPLES = 30  # what "just before" means
 ADDRESS = re.compile(r"_(remote|client)$|^\d+(\.\d+){3}|^[\w-]+(\.[\w-]+){2,}(:\d+)?$|^https?://", re.IGNORECASE)
@@ -361,7 +363,8 @@ def _find_window(
     trouble = np.zeros(times.shape, dtype=bool)
     trouble[places[first : last + 1]] = True
     start = float(times[places[first]])
-    recent = around & ~trouble
+    before = around & (times < start)
+    recent = before if np.count_nonzero(before) >= 2 else around & ~trouble
     calm = given & ~trouble
     if not np.any(calm):
         calm = (times < start - step * min(2, LATE_SAMPLES)) if np.count_nonzero(times < start) > 6 else times < start
@@ -529,10 +532,10 @@ def _measure(times: Array, services: Sequence[ServiceSeries], rows: _Rows, windo
             t.errors = _top_two(moved[aspects["errors"]])
             t.share = float(np.nan_to_num(np.max(level[aspects["errors"]] - before[aspects["errors"]])))
         t.resource = _worst_resource(aspects, moved, level, before, t)
-        t.silent = _silent_part(silent, [r for a in aspects.values() for r in a], t, samples)
+        t.silent = _silent_part(silent, aspects, t, samples)
         strong = [r for a in aspects.values() for r in a if abs(moved[r]) > 4 and onsets[r] is not None]
         t.onset = min((onsets[r] for r in strong), default=None, key=lambda o: o if o is not None else math.inf)
-    if 2 * sum(t.silent >= 0.3 for t in found) > len(by_service):  # then it is the monitoring that fell silent
+    if 2 * sum(t.silent >= SILENT for t in found) > len(by_service):  # then it is the monitoring that fell silent
         for t in found:
             t.silent = 0.0
     return found
@@ -674,15 +677,17 @@ def _silence(raw: Array, window: _Window) -> Array:
     return np.where(expected >= 0.8, np.clip(1.0 - now / np.maximum(expected, 1e-9), 0, 1), 0.0)
 
 
-def _silent_part(silent: Array, places: list[int], trouble: _Trouble, samples: int) -> float:
-    """Return which part of a service's series fell silent; with few requests a sample, silence is chance."""
+def _silent_part(silent: Array, aspects: Mapping[str, list[int]], trouble: _Trouble, samples: int) -> float:
+    """Return which part of a service's series fell silent; with few requests a sample, silence is chance.
+
+    Requests that stay at zero are silence too: what counts for a dead service often goes on reporting zero.
+    """
     if trouble.usual_rate is not None and trouble.usual_rate * samples < 10:
         return 0.0
-    part = float(np.mean(silent[places])) * samples / (samples + 1.0) if places else 0.0
-    # Requests that stay at zero are silence too: exporters of dead services often go on reporting zero.
-    if trouble.rate is not None and trouble.usual_rate and trouble.requests < -4 and trouble.growth < 0.1:
-        part = max(part, 0.5)
-    return part
+    parts = [float(silent[r]) for aspect, places in aspects.items() if aspect != "requests" for r in places]
+    if trouble.usual_rate is not None:
+        parts.append(max(float(silent[aspects["requests"][0]]), 1.0 if trouble.growth < 0.1 else 0.0))
+    return float(np.mean(parts)) * samples / (samples + 1.0) if parts else 0.0
 
 
 def _onsets(times: Array, rows: _Rows, window: _Window) -> list[float | None]:
@@ -891,11 +896,11 @@ def _left(
         part = believed * max(0.0, getattr(below, kind)) * per_request[i, c] / rise
         # Slow answers below become failures above when a caller stops waiting, and retries make failures slow.
         other = below.errors if kind == "seconds" else below.latency
-        part = max(
-            part,
-            0.5 * _believed(other) * min(1.0, per_request[i, c]),
-            _unasked(c, graph, troubles) ** 0.5 if _unasked(c, graph, troubles) > 0.3 else 0.0,
-        )
+        across = 0.5 if kind == "seconds" else 0.9 - 0.4 / max(1.0, below.slower)  # the slower, the surer a timeout
+        part = max(part, across * _believed(other) * min(1.0, per_request[i, c]))
+        silent = _unasked(c, graph, troubles)
+        if silent >= SILENT:
+            part = max(part, min(1.0, silent + 0.3))
         left -= min(1.0, part)
         if part > best:
             best, by = part, c
@@ -917,20 +922,21 @@ def _size(
     weights: Weights,
 ) -> None:
     """Say which part of the symptom's rise this service's rise amounts to, times how often it is called."""
-    if graph.symptom is None or not graph.known or weight[i] <= 0 or _unasked(i, graph, troubles) >= 0.3:
+    if graph.symptom is None or not graph.known or weight[i] <= 0 or _unasked(i, graph, troubles) >= SILENT:
         return
     seen, t = troubles[graph.symptom], troubles[i]
-    shares = []
-    wants_errors = symptom_aspect in ("errors", "availability")
-    if seen.seconds > 0 and "latency" in t.measured and not wants_errors:
-        shares.append((weight[i] * max(0.0, t.seconds) / seen.seconds, seen.latency))
-    if seen.share > 0 and "errors" in t.measured and symptom_aspect != "latency":
-        shares.append((weight[i] * max(0.0, t.share) / seen.share, seen.errors))
-    if not shares:
+    wants = symptom_aspect if symptom_aspect != "availability" else "errors"
+    kinds = [("latency", "seconds"), ("errors", "share")]
+    seen_as = [(getattr(seen, a), a, k) for a, k in kinds if getattr(seen, k) > 0 and wants in (a, None)]
+    if not seen_as:
         return
-    share, spreads = max(shares)
+    spreads, aspect, kind = max(seen_as)
+    share = weight[i] * max(0.0, getattr(t, kind)) / getattr(seen, kind)
+    other = t.errors if aspect == "latency" else t.latency
+    if aspect not in t.measured or share < UNKNOWN_SHARE * _believed(other):
+        return  # it is in trouble of another kind, whose part of what was seen cannot be told
     # Of a symptom that its own series hardly show, parts are hardly known either.
-    value = math.log(min(1.0, max(0.05, share)) / 0.3) * min(1.0, max(0.0, spreads) / 3.0)
+    value = math.log(min(1.0, max(0.05, share)) / UNKNOWN_SHARE) * min(1.0, max(0.0, spreads) / 3.0)
     text = f"its rise, times {weight[i]:.2f} calls a request, is {share:.0%} of what was seen"
     terms.add("size", weights.size * value, text)
 
@@ -1022,7 +1028,7 @@ def _timing(terms: _Terms, t: _Trouble, first: float | None, step: float, weight
 def _silenced(terms: _Terms, i: int, graph: _Graph, troubles: list[_Trouble], weights: Weights) -> None:
     """Say whether it fell silent though its callers went on: who is not called any more has nothing to report."""
     silent = _unasked(i, graph, troubles)
-    if silent >= 0.3:
+    if silent >= SILENT:
         text = f"{silent:.0%} of what it usually reports is missing, though its callers went on"
         terms.add("silence", weights.silence * (2.0 + 4.0 * silent), text)
 
@@ -1031,9 +1037,9 @@ def _unasked(i: int, graph: _Graph, troubles: list[_Trouble]) -> float:
     """Return which part of its series fell silent, 0 where fewer calls explain it."""
     silent = troubles[i].silent
     callers = [troubles[c] for c in graph.callers[i] if troubles[c].measured]
-    if silent < 0.3 or not callers:
+    if silent < SILENT or not callers:
         return silent
-    went = [(c.usual_rate or 1.0, 1.0 - c.silent if c.silent >= 0.3 else min(1.0, c.growth)) for c in callers]
+    went = [(c.usual_rate or 1.0, 1.0 - c.silent if c.silent >= SILENT else min(1.0, c.growth)) for c in callers]
     went_on = sum(r * g for r, g in went) / sum(r for r, _ in went)
     return silent if went_on > 0.4 else 0.0
 

@@ -176,7 +176,7 @@ def draw_picture(incident: Incident, gathered: Gathered) -> Picture:
     picture.symptoms = _symptoms(incident, picture.symptom_times)
     if signals.times.size:
         asked = incident.symptoms
-        _read_work(picture, gathered, noticed)
+        _read_work(picture, gathered, incident.service, noticed)
         _choose_resource(picture, noticed)
         _find_trouble(picture, noticed)
         about_memory = bool(picture.symptom_times) or (bool(asked) and asked[0] in MEMORY_SYMPTOMS)
@@ -192,10 +192,10 @@ def draw_picture(incident: Incident, gathered: Gathered) -> Picture:
     return picture
 
 
-def _read_work(picture: Picture, gathered: Gathered, noticed: float | None) -> None:
+def _read_work(picture: Picture, gathered: Gathered, service: str, noticed: float | None) -> None:
     """Set every signal of the service with its change point; the log's error lines count as a signal too."""
     times, step = picture.signals.times, picture.signals.step
-    signals = read_all(gathered.metrics, times, step)
+    signals = read_all(gathered.metrics, times, step, service)
     logs = gathered.logs
     if logs is not None and logs.first_at is not None:
         begin, end = gathered.start.timestamp(), gathered.end.timestamp()

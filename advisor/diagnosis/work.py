@@ -268,6 +268,6 @@ def aspects_asked(asked: tuple[Symptom, ...]) -> tuple[Aspect, ...]:
     return tuple(dict.fromkeys(a for s in asked for a in ASPECTS_OF.get(s, ())))
 
 
-def read_all(series: Iterable[Series], times: Array, step: float) -> tuple[AspectSignal, ...]:
+def read_all(series: Iterable[Series], times: Array, step: float, service: str) -> tuple[AspectSignal, ...]:
     """Return the service's signals by aspect; nothing without a grid."""
-    return read_aspects(series, times, step) if times.size >= 3 else ()
+    return read_aspects(series, times, step, service) if times.size >= 3 else ()

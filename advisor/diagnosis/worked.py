@@ -27,6 +27,7 @@ from advisor.diagnosis.work import Move
 from advisor.evidence import LogAnswer
 from advisor.evidence.aspects import Aspect
 from advisor.evidence.config_diff import KeyChange
+from advisor.evidence.log_templates import relevant_templates
 from advisor.evidence.shifts import CLEAR
 from advisor.evidence.signals import Signal
 from advisor.values import format_number
@@ -191,9 +192,9 @@ def loud_texts(picture: Picture, logs: LogAnswer) -> tuple[str, ...]:
     """Return what the log says more of since the trouble began, errors first: samples, exceptions and their causes."""
     onset = picture.onset.at if picture.onset is not None else picture.trouble_at
     until = picture.trouble_at if picture.trouble_at is not None else math.inf
-    start = onset - 3 * picture.signals.step - 60.0 if onset is not None else -math.inf
-    new = [t for t in logs.templates if t.level.upper() in _LOUD and start <= t.first_at.timestamp() <= until + 60.0]
-    out = [t.sample or t.template for t in sorted(new, key=lambda t: (t.level.upper() in _LOUD[4:], -t.count))]
+    moves = relevant_templates(logs, onset, until)
+    samples = {t.template: t.sample or t.template for t in logs.templates}
+    out = [samples.get(m.template, m.template) for m in moves if m.kind in ("new", "more") and m.level.upper() in _LOUD]
     slack = 3 * picture.signals.step + 60.0
     for e in logs.exceptions:
         seen = [at.timestamp() for at in e.at]
