@@ -84,7 +84,9 @@ def measure(cases: list[Case], each: bool = False) -> dict[str, Score]:
         mine.ranks.append(case.rank_of_truth(ranked))
         mine.brier.append(brier)
         if each:
-            print(f"  {mine.ranks[-1]:3d} of {len(case.candidates):3d}  {case.name}  (first: {ranked[0] if ranked else '-'})")
+            print(
+                f"  {mine.ranks[-1]:3d} of {len(case.candidates):3d}  {case.name}  (first: {ranked[0] if ranked else '-'})"
+            )
         for name, rival in RIVALS.items():
             if name == "latest change" and not case.changes:
                 continue
@@ -123,7 +125,9 @@ def main() -> int:
     """Measure every set that was named, and say in one line which could not be read."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--generated", type=int, help="how many generated incidents of each question (300 without a folder)")
+    parser.add_argument(
+        "--generated", type=int, help="how many generated incidents of each question (300 without a folder)"
+    )
     parser.add_argument("--first-seed", type=int, default=100_000)
     parser.add_argument("--each", action="store_true", help="print every case")
     given = parser.parse_args()

@@ -36,7 +36,9 @@ def load(folder: Path) -> list[Case]:
     """Return every case below a folder, in the order of their paths."""
     cases = [_case(p.parent, folder) for p in sorted(folder.rglob("target.json")) if _is_case(p.parent)]
     if not cases:
-        raise DatasetUnreadable(f"{folder}: no folder with metrics.csv and a target.json that names a symptom's service")
+        raise DatasetUnreadable(
+            f"{folder}: no folder with metrics.csv and a target.json that names a symptom's service"
+        )
     return cases
 
 
@@ -112,7 +114,9 @@ def _long(header: list[str], rows: list[list[str]]) -> tuple[Array, Columns]:
 def services_of(columns: Columns, also: set[str]) -> tuple[ServiceSeries, ...]:
     """Return the services of some columns, averages first, and those that only the call graph names."""
     found: dict[str, dict[str, list[Array]]] = {name: defaultdict(list) for name in sorted(also)}
-    for (service, aspect, statistic), values in sorted(columns.items(), key=lambda c: (c[0][2].lower() not in _PLAIN, c[0])):
+    for (service, aspect, statistic), values in sorted(
+        columns.items(), key=lambda c: (c[0][2].lower() not in _PLAIN, c[0])
+    ):
         word = aspect.lower() if aspect.lower() in ASPECTS else "other"
         found.setdefault(service, defaultdict(list))[word].append(values)
         del statistic
@@ -124,7 +128,9 @@ def _calls(path: Path) -> frozenset[tuple[str, str]]:
         return frozenset()
     with path.open(encoding="utf-8", newline="") as file:
         rows = [r for r in csv.reader(file) if len(r) >= 2]
-    return frozenset((a.strip(), b.strip()) for a, b, *_ in rows if (a.strip(), b.strip()) != ("caller", "callee") and a != b)
+    return frozenset(
+        (a.strip(), b.strip()) for a, b, *_ in rows if (a.strip(), b.strip()) != ("caller", "callee") and a != b
+    )
 
 
 def _changes(path: Path) -> tuple[ServiceChange, ...]:
@@ -132,7 +138,9 @@ def _changes(path: Path) -> tuple[ServiceChange, ...]:
         return ()
     said: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return tuple(
-        ServiceChange(str(c.get("name") or c["service"]), str(c["service"]), _number(c.get("at")), str(c.get("kind") or "release"))
+        ServiceChange(
+            str(c.get("name") or c["service"]), str(c["service"]), _number(c.get("at")), str(c.get("kind") or "release")
+        )
         for c in said
     )
 

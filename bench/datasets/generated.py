@@ -21,7 +21,22 @@ from bench.datasets.case import Case
 FAULTS = ("latency", "errors", "cpu", "memory", "surge", "dead", "pool")
 STEPS = (1.0, 15.0, 60.0, 300.0)
 BEGIN = 1_790_000_000.0
-WORDS = ("cart", "price", "stock", "users", "orders", "search", "mail", "ledger", "ads", "media", "geo", "rates", "auth", "feed")
+WORDS = (
+    "cart",
+    "price",
+    "stock",
+    "users",
+    "orders",
+    "search",
+    "mail",
+    "ledger",
+    "ads",
+    "media",
+    "geo",
+    "rates",
+    "auth",
+    "feed",
+)
 
 
 @dataclass(slots=True)
@@ -104,7 +119,9 @@ def _try_case(chance: np.random.Generator, seed: int, question: str) -> Case | N
 
 def _make_shop(chance: np.random.Generator) -> _Shop:
     count = int(chance.integers(8, 41))
-    names = [f"{chance.choice(WORDS)}-{i}" + str(chance.choice(["", "-service", "_AWS::ECS::Fargate"])) for i in range(count)]
+    names = [
+        f"{chance.choice(WORDS)}-{i}" + str(chance.choice(["", "-service", "_AWS::ECS::Fargate"])) for i in range(count)
+    ]
     calls: dict[tuple[int, int], float] = {}
     entries = list(range(1 if count < 15 else 2))
     for i in range(len(entries), count):
@@ -147,8 +164,12 @@ def _calm_state(chance: np.random.Generator, shop: _Shop, n: int, step: float) -
     base = chance.uniform(5, 80)
     for i in np.flatnonzero(own_rate):
         total[i] = base * own_rate[i] * day * np.exp(_wander(chance, n, chance.uniform(0.01, 0.06)))
-    own = shop.seconds[:, None] * np.exp(np.vstack([_wander(chance, n, chance.uniform(0.01, 0.08)) for _ in range(count)]))
-    failing = np.where(chance.random((count, 1)) < 0.5, 0.0, np.exp(chance.uniform(np.log(1e-4), np.log(8e-3), (count, 1))))
+    own = shop.seconds[:, None] * np.exp(
+        np.vstack([_wander(chance, n, chance.uniform(0.01, 0.08)) for _ in range(count)])
+    )
+    failing = np.where(
+        chance.random((count, 1)) < 0.5, 0.0, np.exp(chance.uniform(np.log(1e-4), np.log(8e-3), (count, 1)))
+    )
     return _State(
         total,
         own,
@@ -292,10 +313,15 @@ def _observe(
         tail = float(chance.uniform(0.3, 0.8))
 
         def blur(values: Array, some: Array = some) -> Array:
-            return np.asarray(values * np.exp(chance.normal(0, 1, values.size) * np.hypot(noise * 0.3, noise / np.sqrt(some) * 3)))
+            return np.asarray(
+                values * np.exp(chance.normal(0, 1, values.size) * np.hypot(noise * 0.3, noise / np.sqrt(some) * 3))
+            )
 
         quiet = (counts == 0) | state.dead[i]
-        p = {q: np.where(quiet, np.nan, blur(latency[i] * np.exp(tail * z))) for q, z in (("50", -0.3), ("95", 1.6), ("99", 2.3))}
+        p = {
+            q: np.where(quiet, np.nan, blur(latency[i] * np.exp(tail * z)))
+            for q, z in (("50", -0.3), ("95", 1.6), ("99", 2.3))
+        }
         share = chance.binomial(counts.astype(int), np.clip(errors[i], 0, 1)) / some
         series: dict[str, tuple[Array, ...]] = {
             "latency": (np.where(quiet, np.nan, blur(latency[i])), p["50"], p["95"], p["99"]),
@@ -307,7 +333,9 @@ def _observe(
             gone = state.dead[i]
             series["cpu"] = (np.where(gone, np.nan, usage[i] * np.exp(chance.normal(0, noise, counts.size))),)
             series["memory"] = (np.where(gone, np.nan, state.held[i] * 1e9),)
-            waiting = usage[i] / (1 - np.minimum(usage[i], 0.97)) + (state.extra[i] * rate[i] if state.extra.size else 0.0)
+            waiting = usage[i] / (1 - np.minimum(usage[i], 0.97)) + (
+                state.extra[i] * rate[i] if state.extra.size else 0.0
+            )
             series["queue"] = (np.where(gone, np.nan, chance.poisson(np.clip(waiting, 0, 1e6)).astype(float)),)
         alarm = {"latency"} if seen[1] == "latency" else {"errors", "availability"}
         series = {a: v for a, v in series.items() if chance.random() >= missing or (i == seen[0] and a in alarm)}
@@ -322,9 +350,7 @@ def _observe(
 
 def _known_calls(chance: np.random.Generator, shop: _Shop) -> frozenset[tuple[str, str]]:
     lost = float(chance.choice([0.0, 0.0, 0.1]))
-    return frozenset(
-        (shop.names[a], shop.names[b]) for a, b in sorted(shop.calls) if chance.random() >= lost
-    )
+    return frozenset((shop.names[a], shop.names[b]) for a, b in sorted(shop.calls) if chance.random() >= lost)
 
 
 def _changes(
@@ -336,7 +362,11 @@ def _changes(
     chosen = chance.choice(others, size=min(len(others), int(chance.integers(2, 12))), replace=False)
     onset = float(times[calm])
     near = max(5 * step, 300.0)
-    changes = [ServiceChange(f"{shop.names[guilty]}@guilty", shop.names[guilty], onset - float(chance.uniform(0, 0.3)) * near, kind)]
+    changes = [
+        ServiceChange(
+            f"{shop.names[guilty]}@guilty", shop.names[guilty], onset - float(chance.uniform(0, 0.3)) * near, kind
+        )
+    ]
     for i in chosen:
         at = onset + float(chance.uniform(-1.5, 0.7)) * near
         changes.append(ServiceChange(f"{shop.names[i]}@other", shop.names[i], at, kind))

@@ -136,9 +136,7 @@ def _joined(normal: Table, issue: Table) -> Table:
     empty = {len(normal[0]): np.full(len(normal[0]), np.nan), len(issue[0]): np.full(len(issue[0]), np.nan)}
     keys = dict.fromkeys([*normal[1], *issue[1]])
     return times[order], {
-        key: np.concatenate(
-            [normal[1].get(key, empty[len(normal[0])]), issue[1].get(key, empty[len(issue[0])])]
-        )[order]
+        key: np.concatenate([normal[1].get(key, empty[len(normal[0])]), issue[1].get(key, empty[len(issue[0])])])[order]
         for key in keys
     }
 

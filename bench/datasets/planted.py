@@ -19,11 +19,17 @@ from bench.datasets.case import Case, DatasetUnreadable
 from bench.datasets.petshop import _graph, _services, _table
 
 # Which service stands behind which address, told by hand for this set; the method has to find out by itself.
-BEHIND = {"servi-lista": "petlistadoptions_AWS::ECS::Fargate", "servi-searc": "PetSearch_AWS::ECS::Fargate", "Servi-searc": "PetSearch_AWS::ECS::Fargate"}
+BEHIND = {
+    "servi-lista": "petlistadoptions_AWS::ECS::Fargate",
+    "servi-searc": "PetSearch_AWS::ECS::Fargate",
+    "Servi-searc": "PetSearch_AWS::ECS::Fargate",
+}
 FRONT = "PetSite"
 
 
-def plant(scenario: Path, seed: int, faults: tuple[str, ...] = ("latency", "latency", "errors", "errors", "surge")) -> Case:
+def plant(
+    scenario: Path, seed: int, faults: tuple[str, ...] = ("latency", "latency", "errors", "errors", "surge")
+) -> Case:
     """Return a calm stretch of a scenario with one fault planted in it."""
     if not (scenario / "noissue" / "metrics.csv").is_file():
         raise DatasetUnreadable(f"{scenario}: no noissue/metrics.csv to plant a fault in")
@@ -51,12 +57,22 @@ def _try(
     start = int(chance.integers(20, times.size - length - 20))
     bad = np.arange(start + 2 - int(chance.random() < 0.3), start + length - int(chance.random() < 0.6))
     edges = calls | {(a, b) for a in services for key, b in BEHIND.items() if a.startswith(key)}
-    rate = {s: float(np.nan_to_num(np.nanmean(v["requests"][0]))) if "requests" in v else 0.0 for s, v in services.items()}
+    rate = {
+        s: float(np.nan_to_num(np.nanmean(v["requests"][0]))) if "requests" in v else 0.0 for s, v in services.items()
+    }
     reach = _ups(FRONT, {(b, a) for a, b in edges})
-    able = [s for s in sorted(reach) if rate[s] > 20 and "latency" in services[s] and "_remote" not in s and "_client" not in s]
+    able = [
+        s
+        for s in sorted(reach)
+        if rate[s] > 20 and "latency" in services[s] and "_remote" not in s and "_client" not in s
+    ]
     guilty, fault = str(chance.choice(able)), str(chance.choice(faults))
     _drift(chance, services, start, length)
-    size = float(np.exp(chance.uniform(np.log(0.01), np.log(2.0)))) if fault != "errors" else float(chance.uniform(0.01, 0.2))
+    size = (
+        float(np.exp(chance.uniform(np.log(0.01), np.log(2.0))))
+        if fault != "errors"
+        else float(chance.uniform(0.01, 0.2))
+    )
     parts = _parts(guilty, edges, rate)
     if fault == "surge":
         factor = 1 + chance.uniform(0.5, 4.0)
@@ -74,14 +90,21 @@ def _try(
         return None
     keep = (np.arange(times.size) < start - 6) | (np.arange(times.size) >= start)
     keep &= np.arange(times.size) < times.size
-    order = np.concatenate([np.flatnonzero(keep & ((np.arange(times.size) < start) | (np.arange(times.size) >= start + length + 6))), np.arange(start, start + length)])
+    order = np.concatenate(
+        [
+            np.flatnonzero(keep & ((np.arange(times.size) < start) | (np.arange(times.size) >= start + length + 6))),
+            np.arange(start, start + length),
+        ]
+    )
     grid = times.copy()
     grid[start : start + length] += 30 * 86_400.0  # the incident is of another month than the calm window
     return Case(
         name=f"{name}/planted-{seed}-{fault}",
         group=f"{name}/planted",
         times=grid[order],
-        services=tuple(ServiceSeries(s, {a: tuple(x[order] for x in v) for a, v in services[s].items()}) for s in sorted(services)),
+        services=tuple(
+            ServiceSeries(s, {a: tuple(x[order] for x in v) for a, v in services[s].items()}) for s in sorted(services)
+        ),
         calls=calls,
         symptom_service=FRONT,
         symptom_aspect=aspect,
@@ -112,7 +135,9 @@ def _ups(start: str, edges: set[tuple[str, str]] | frozenset[tuple[str, str]]) -
     return seen
 
 
-def _parts(guilty: str, edges: frozenset[tuple[str, str]] | set[tuple[str, str]], rate: dict[str, float]) -> dict[str, float]:
+def _parts(
+    guilty: str, edges: frozenset[tuple[str, str]] | set[tuple[str, str]], rate: dict[str, float]
+) -> dict[str, float]:
     """Return which part of the guilty node's rise each of its callers sees, by calls per request."""
     parts: dict[str, float] = defaultdict(float)
     wave = {guilty: 1.0}
@@ -123,12 +148,16 @@ def _parts(guilty: str, edges: frozenset[tuple[str, str]] | set[tuple[str, str]]
             callers = [a for a, b in edges if b == node]
             everyone = sum(rate.get(a, 0.0) for a in callers if not a.endswith("_remote"))
             for a in callers:
-                after[a] += value * (1.0 if a.endswith("_remote") else min(3.0, rate.get(node, 0.0) / max(everyone, 1.0)))
+                after[a] += value * (
+                    1.0 if a.endswith("_remote") else min(3.0, rate.get(node, 0.0) / max(everyone, 1.0))
+                )
         wave = after
     return parts
 
 
-def _downs(guilty: str, edges: frozenset[tuple[str, str]] | set[tuple[str, str]], rate: dict[str, float]) -> dict[str, float]:
+def _downs(
+    guilty: str, edges: frozenset[tuple[str, str]] | set[tuple[str, str]], rate: dict[str, float]
+) -> dict[str, float]:
     """Return which part of the guilty node's extra traffic each node below bears."""
     out, wave = {guilty: 1.0}, {guilty: 1.0}
     for _ in range(8):

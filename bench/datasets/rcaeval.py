@@ -19,7 +19,15 @@ from bench.datasets.case import Case, DatasetUnreadable
 from bench.datasets.folder import _calls, services_of
 
 DATA = ("data.csv", "simple_metrics.csv", "simple_data.csv", "metrics.csv")
-ENTRIES = ("frontend", "front-end", "frontend-external", "ts-ui-dashboard", "ts-gateway-service", "gateway", "edge-router")
+ENTRIES = (
+    "frontend",
+    "front-end",
+    "frontend-external",
+    "ts-ui-dashboard",
+    "ts-gateway-service",
+    "gateway",
+    "edge-router",
+)
 # Suffixes of the columns -> aspect; the longest match wins. Source: the column names of RCAEval's RE1 to RE3.
 METRICS = {
     "latency": "latency",

@@ -39,9 +39,7 @@ def graph_walk(case: Case) -> list[str]:
                 passed[callee] = passed[node] + 1
                 waiting.append(callee)
     reached = _reached(case.symptom_service, below)
-    return case.answers(
-        sorted(scores, key=lambda n: (n not in ends, n not in passed, n not in reached, -scores[n], n))
-    )
+    return case.answers(sorted(scores, key=lambda n: (n not in ends, n not in passed, n not in reached, -scores[n], n)))
 
 
 def _reached(start: str, below: dict[str, list[str]]) -> set[str]:
