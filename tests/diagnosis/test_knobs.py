@@ -894,8 +894,10 @@ POOL = BY_NAME["connection_pool"]
         ("connection_pool", "pool", 0.7, -1.0, -1.0),  # a larger pool does not run out
         ("connection_pool", "latency", -0.1, 0.7, 0.9),
         ("connection_pool", "cpu", 2.0, 0.05, 0.2),
+        ("connection_pool", "errors", 2.0, 0.3, 0.4),  # the database has a limit of its own
         ("remote_timeout", "errors", -1.0, 0.8, 1.0),
-        ("remote_timeout", "errors", 1.0, -1.0, -0.8),
+        ("remote_timeout", "errors", 1.0, 0.2, 0.3),  # held threads run out in the end
+        ("replicas", "cpu", 1.0, -0.8, -0.8),
         ("remote_timeout", "workers", 1.0, 0.6, 0.8),
         ("retries", "latency", 1.0, 0.6, 0.8),
         ("cpu_limit", "cpu", -1.0, 0.9, 1.0),
@@ -1166,7 +1168,7 @@ def test_the_worked_example_of_the_documentation_holds() -> None:
     found = match_knob(KNOBS, "payments.http.read-timeout")
     assert found is BY_NAME["remote_timeout"]
     larger = [harm_of(found, resource, 1.0) for resource in ("latency", "workers", "pool", "queue", "errors")]
-    assert [one and one[0] for one in larger] == [0.7, 0.7, 0.5, 0.4, -0.9]
+    assert [one and one[0] for one in larger] == [0.7, 0.7, 0.5, 0.4, 0.25]
     assert {"threads busy", "client seconds"} <= {*found.signs} and "read timed out" in found.log_signs
     assert (found.harms_called.larger, found.because.larger) == (
         {"load": 0.3, "queue": 0.3},
