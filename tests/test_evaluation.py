@@ -317,12 +317,19 @@ def test_a_hit_names_the_true_cause(truth: dict[str, Any], hypotheses: list[Name
         ("spec.containers[web].base-image", "image", False),
         ("spec.containers[web].env[JAVA_OPTS].value:-Xmx", "-Xmx", True),
         ("session.timeout", "session.timeout", True),
-        ("session.timeout.grace", "session.timeout", False),
+        ("logging.level.org.example", "logging.level", True),
+        ("spec.env[POOL_SIZE].value", "POOL_SIZE", True),
+        ("spec.env[MIN_POOL_SIZE].value", "POOL_SIZE", False),
+        ("spec.env[POOL_SIZE_MAX].value", "POOL_SIZE", False),
         ("xsession.timeout", "session.timeout", False),
+        ("session.timeout-grace", "session.timeout", False),
         ("list[3]", "[3]", True),
+        ("list[31]", "[3]", False),
+        ("a(b.c", "a(b", True),
+        ("other", "session.timeout", False),
     ],
 )
-def test_a_key_is_told_by_its_end(full: str, key: str, same: bool) -> None:
+def test_a_key_is_told_by_whole_parts(full: str, key: str, same: bool) -> None:
     assert same_key(full, key) is same
 
 

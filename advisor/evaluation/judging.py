@@ -18,6 +18,7 @@ _GIVES_ROOM = {
     CauseKind.LOAD: frozenset({ActionType.SCALE}),
     CauseKind.CAPACITY: frozenset({ActionType.SCALE, ActionType.SET_VALUE}),
 }
+_BETWEEN = r"\.:\[\]/= "  # what stands between the parts of a key
 _MEMORY_CEILING = re.compile(
     r"(?i)(^|[^a-z])(-?Xmx|MaxHeapSize|MaxRAMPercentage|MaxRAM|MaxMetaspaceSize|MaxDirectMemorySize|max-?old-?space-?size"
     r"|limits\.memory|mem_?limit|memory_?limit|maxmemory|GOMEMLIMIT|heap[._-]?(size|max)|max[._-]?heap)"
@@ -102,11 +103,15 @@ def names(named: NamedCause, cause: FurtherCause, asked_service: str) -> bool:
 
 
 def same_key(full: str, key: str) -> bool:
-    """Return whether a key is this one, or ends with it: ``image`` of ``spec.containers[web].image``, not of ``base-image``."""
-    if not full.endswith(key):
-        return False
-    before = full[: len(full) - len(key)]
-    return not before or before[-1] in ".:[]/ " or key[0] in "[:."
+    """Return whether a key is this one, or this one is whole parts of it.
+
+    ``image`` is the key of ``spec.containers[web].image`` and not of ``base-image``; ``POOL_SIZE`` that of
+    ``env[POOL_SIZE].value``; ``logging.level`` that of ``logging.level.org.example``. The commit and the path have to fit
+    besides, so no more is needed to tell keys apart.
+    """
+    begins = rf"(?:^|(?<=[{_BETWEEN}])|(?=[{_BETWEEN}]))"
+    ends = rf"(?:$|(?=[{_BETWEEN}])|(?<=[{_BETWEEN}]))"
+    return re.search(begins + re.escape(key) + ends, full) is not None
 
 
 def fixes(truth: Truth, remedy: NamedRemedy, asked_service: str) -> bool:

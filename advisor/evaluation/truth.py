@@ -64,7 +64,7 @@ class Truth(Record):
         kind: Of the cause.
         commit: The guilty commit; None where no change is guilty.
         path: The guilty file of the commit.
-        key: The guilty key, or the end of it.
+        key: The guilty key, or whole parts of it.
         old: The value before.
         new: The value after.
         class_: Which class of incident; by default the folder of its playbook.

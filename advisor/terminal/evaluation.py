@@ -110,7 +110,7 @@ def _print_figures(console: Console, found: Evaluation) -> None:
 def _name(console: Console, name: str) -> Text:
     """Return the head of a row, cut so that its figures keep their room."""
     style = "bold" if name == "total" else "dim" if name.startswith("split ") else ""
-    return text(name, style, characters_max=max(12, min(40, console.width // 4)))
+    return text(name, style, characters_max=max(12, min(40, console.width // 4 - 2)))
 
 
 def _seconds(value: float | None) -> str:
