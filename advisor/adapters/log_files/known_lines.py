@@ -9,6 +9,7 @@ a start, a collection), or that does not have its time where its shape has it, i
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import repeat
 
 import numpy as np
@@ -16,21 +17,24 @@ from numpy.typing import NDArray
 
 from advisor.adapters.log_files.clock import Event, Read, epoch
 from advisor.adapters.log_files.lines import Block, decoded
-from advisor.evidence.log_templates import LogDigest, line_keys, status_at
+from advisor.evidence.log_templates import LogDigest, line_keys, quotes_prose, status_at
 
 KEYS_MAX = 50_000  # some 10 MB; forgotten together when full, which costs time, never truth
 MINUTES_MAX = 20_000
+LEARNING_MIN = 0.02  # of the lines looked at; fewer new shapes than that, and the file is known well
 TIME_BYTES_MAX = 300  # a time further behind is read line by line
-QUOTES_LEARNED_MIN = 0.2  # of a block; more new shapes than that, and quoted text is tried as data
+CLOSELY_MIN = 0.5  # of a block; more lines than that without a known cheap key, and only the closer ones are made
 PADDING = bytes(64)  # so that no window behind a line's end leaves the block
 
 _CLOCK = re.compile(rb"(?<!\d)(\d\d):(\d\d):(\d\d)(?:[.,:](\d{1,9}))?(?!\d)( ?[+-]\d\d:?\d\d(?!\d)| \d{4}\])?")
 _NUMBER = re.compile(rb"(?<![\d.])(\d{10}|\d{13}|\d{16}|\d{19})(?!\d)(?:[.,](\d{1,9}))?")
 # A level told as a number is no data: it is put into words before keys are made.
-_NUMBERED = [(b'"level":%d' % number, b'"level":' + word) for number, word in (
-    (10, b"trace"), (20, b"debug"), (30, b"info"), (40, b"warn"), (50, b"error"), (60, b"fatal")
-)]  # fmt: skip
-_DATE_BYTES = 12  # the longest date before a clock, as in "22/Nov/2026:"
+_NUMBERED = re.compile(rb'"level":([1-6])0(?=[,}])')
+_WORDS = {b"1": b"trace", b"2": b"debug", b"3": b"info", b"4": b"warn", b"5": b"error", b"6": b"fatal"}
+_DATE = re.compile(
+    rb"(?:\d{4}[-/]\d\d[-/]\d\d[T ]|\d\d[-/][A-Z][a-z]{2}[-/]\d{4}[: ]|[A-Z][a-z]{2} [ \d]\d |(?<=[IWEF])\d{4} )$"
+)
+_DATE_BYTES = 12  # the longest of them
 _NONE, _SLOW = -1, -1
 _UNKNOWN = -2
 _CLASSES = 6  # no status, another number, and 2 to 5
@@ -77,7 +81,8 @@ def learn_layout(line: bytes, at: float) -> _Layout | None:
             if not 0 < bracket <= hour - 9 or hour - bracket > _DATE_BYTES + 1:
                 bracket = -1
             origin = max(bracket, 0)
-            begin = max(hour - _DATE_BYTES, origin)
+            date = _DATE.search(head[:hour], max(hour - _DATE_BYTES, 0))
+            begin = date.start() if date else max(hour - _DATE_BYTES, origin)
             zone = found.group(5) or b""
             return _Layout(bracket > 0, hour - origin, begin - origin, 0, found.group(4) is not None, len(zone))
     for found in _NUMBER.finditer(head):
@@ -111,7 +116,9 @@ class KnownLines:
         self._start = start
         self._end = end
         self._inside = False
-        self._quotes = False
+        self._closely = False
+        self._quotes: bool | None = None
+        self._learning = False
         self._forget()
         self._minutes: dict[tuple[int, bytes], float] = {}
         self._layouts: list[_Layout] = []
@@ -151,6 +158,11 @@ class KnownLines:
         Keys without digits are cheap, and enough for most lines. The rest is given closer keys.
         """
         data = lines.with_named_levels()
+        if self._closely:
+            closer = self._closer(data)
+            if self._entry_count + lines.count > KEYS_MAX:
+                self._forget()
+            return self._known_or_learned(lines, closer, range(lines.count), self._known_closely)
         keys = data.translate(None, b"0123456789").split(b"\n")
         entries = np.array(list(map(self._known.get, keys, repeat(_NONE))), np.int64)
         missing = np.flatnonzero(entries < 0).tolist()
@@ -159,21 +171,36 @@ class KnownLines:
         if self._entry_count + len(missing) > KEYS_MAX:
             self._forget()
             missing = list(range(lines.count))
+        # From the second block on, most lines of most logs are known; where they are not, each carries an id.
+        self._closely = len(missing) > CLOSELY_MIN * lines.count and self._entry_count > 0
         raw = data.split(b"\n")
-        closer = line_keys(b"\n".join([raw[index] for index in missing]), self._quotes)
-        learned = 0
-        for index, key in zip(missing, closer, strict=True):
-            number = self._known_closely.get(key)
-            if number is None:
-                # A key that is told by its closer one is one of very many: it is not worth remembering.
-                number = self._known_closely[key] = self._known[keys[index]] = self._learn(lines, index)
-                learned += 1
-            entries[index] = number
-        if not self._quotes and learned > QUOTES_LEARNED_MIN * lines.count > 1 and b'"' in data:
-            self._quotes = True
-            self._forget()
-            return self._entries(lines)
+        closer = self._closer(b"\n".join([raw[index] for index in missing]))
+        before = self._entry_count
+        entries[missing] = found = self._known_or_learned(lines, closer, missing, self._known_closely)
+        # A key that is known by its closer one is one of very many: it is not worth remembering.
+        for index, number in zip(missing, found.tolist(), strict=True):
+            if number >= before:
+                self._known[keys[index]] = number
         return entries
+
+    def _closer(self, data: bytes) -> list[bytes]:
+        """Return the closer keys of lines; whether quoted text is data is found out while shapes are new."""
+        if self._quotes is None or self._learning:
+            self._quotes = quotes_prose(data)
+        return line_keys(data, self._quotes)
+
+    def _known_or_learned(
+        self, lines: _Lines, keys: list[bytes], places: Sequence[int], known: dict[bytes, int]
+    ) -> Ints:
+        before = self._entry_count
+        found = np.array(list(map(known.get, keys, repeat(_NONE))), np.int64)
+        for place in np.flatnonzero(found < 0).tolist():
+            number = known.get(keys[place])
+            if number is None:
+                number = known[keys[place]] = self._learn(lines, places[place])
+            found[place] = number
+        self._learning = self._entry_count > before + LEARNING_MIN * len(places)
+        return found
 
     def _learn(self, lines: _Lines, index: int) -> int:
         """Read the first line of a shape and return the number of the shape."""
@@ -343,11 +370,9 @@ class _Lines:
 
     def with_named_levels(self) -> bytes:
         """Return the bytes with levels in words, where they are told as numbers."""
-        data = self.data
-        if b'"level":' in data:
-            for number, word in _NUMBERED:
-                data = data.replace(number, word)
-        return data
+        if _NUMBERED.search(self.data) is None:
+            return self.data
+        return _NUMBERED.sub(lambda found: b'"level":' + _WORDS[found.group(1)], self.data)
 
     def window(self, begins: Ints, width: int) -> NDArray[np.uint8]:
         """Return so many bytes from each of the places on."""

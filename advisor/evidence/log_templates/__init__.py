@@ -28,7 +28,7 @@ from advisor.evidence.log_templates.masking import (
 )
 from advisor.evidence.log_templates.mining import TemplateMiner, utc
 from advisor.evidence.log_templates.moves import TemplateMove, relevant_templates
-from advisor.evidence.log_templates.shapes import line_keys
+from advisor.evidence.log_templates.shapes import line_keys, quotes_prose
 from advisor.evidence.log_templates.traces import Trace, out_of_memory, parse_traces
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "normal_level",
     "out_of_memory",
     "parse_traces",
+    "quotes_prose",
     "relevant_templates",
     "status_at",
     "utc",

@@ -46,7 +46,7 @@ _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}|&(?:#\d|[a-z]{2,5};)")
 _BEFORE_STATUS = (
     r"(?:HTTP/\d(?:\.\d)?\"? |\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) [^\s\"]{1,2000}\"? "
     r"|\b(?:[Hh]ttp[_-]?)?[Ss]tatus(?:[_ -]?[Cc]ode)?\"?(?:[:=] ?| )\"?|\b[Rr]esponse[_ ]?[Cc]ode\"?[:=] ?"
-    r"|\b(?:Completed|[Rr]esponded(?: with)?|[Rr]eturned|HTTP(?: error| status)?):? )"
+    r"|\b(?:Completed|[Rr]esponded(?: with)?|[Rr]eturned|[Aa]nswered(?: with)?|HTTP(?: error| status)?):? )"
 )
 _STATUS = re.compile(_BEFORE_STATUS + r"(?P<class>[2-5])\d\d(?![\w.])")
 _STATUS_PLACE = re.compile(_BEFORE_STATUS + r"(?P<class>\d)\d{0,9}(?![\w.])")
@@ -63,6 +63,7 @@ STATUS_WORDS = (
     "OPTIONS",
     "Completed",
     "eturned",
+    "nswered",
 )
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s\"']+")
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")

@@ -168,7 +168,9 @@ class TemplateMiner:
             words = [*words[: WORDS_MAX - 1], "<more>"]
         named = level or level_of(text)
         begin = _message_begins(words)
-        leaf = (named, len(words), " ".join(words[:begin]))
+        # Answers of different classes are different events, however alike their lines are.
+        status = [word for word in words[begin:] if word.endswith("xx>")]
+        leaf = (named, len(words), " ".join((*words[:begin], *status)))
         siblings = self._leaves.get(leaf, [])
         nearest = _nearest([self._clusters[one] for one in siblings], words, begin)
         if nearest is not None:
