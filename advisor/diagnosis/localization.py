@@ -125,13 +125,26 @@ def localize(
     """
     if not services:
         return ()
-    services = list({s.service: s for s in services}.values())
-    times = np.asarray(times, dtype=np.float64)
+    services, times = _in_order(services, np.asarray(times, dtype=np.float64))
     graph = CallGraph.of([s.service for s in services], calls, symptom_service)
     rows = Rows.of(times, services)
     window = find_window(times, rows, graph.symptom, symptom_aspect, noticed_at, normal)
     troubles = measure(times, services, rows, window)
     return _judge(times, services, graph, troubles, window, symptom_aspect, weights)
+
+
+def _in_order(services: Sequence[ServiceSeries], times: Array) -> tuple[list[ServiceSeries], Array]:
+    """Return each service once, and all samples in the order of time without those that have none."""
+    order = np.argsort(times, kind="stable")
+    order = order[np.abs(times[order]) < 1e15]  # also leaves out what is not a number
+    once = {s.service: s for s in services}.values()
+    if order.size == times.size and np.array_equal(order, np.arange(times.size)):
+        return list(once), times
+    moved = [
+        ServiceSeries(s.service, {a: tuple(np.asarray(v)[order] for v in vs if np.shape(v) == times.shape) for a, vs in s.series.items()})
+        for s in once
+    ]
+    return moved, times[order]
 
 
 def probabilities(scores: Sequence[float]) -> tuple[float, ...]:
@@ -485,7 +498,7 @@ def localize_changes(
 
 def _change_timing(change: ServiceChange, blame: Blame | None, noticed_at: float | None, step: float) -> Term | None:
     onset = blame.onset if blame is not None and blame.onset is not None else noticed_at
-    if change.at is None or onset is None:
+    if change.at is None or onset is None or not math.isfinite(onset - change.at):
         return None
     lead = (onset - change.at) / step
     if lead < -LATE_SAMPLES:

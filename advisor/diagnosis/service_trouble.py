@@ -65,9 +65,9 @@ class Rows:
             requests = _first(service.series.get("requests", ()), times.size)
             for name in ASPECTS:
                 for values in service.series.get(name, ()):
-                    if values.shape != times.shape:
+                    if np.shape(values) != times.shape:
                         continue
-                    kept = np.where(np.isfinite(values) & (np.abs(values) < 1e150), values, np.nan)
+                    kept = _sane(np.asarray(values, dtype=np.float64))
                     if np.count_nonzero(np.isfinite(kept)) < 2:
                         continue
                     shares = _shares(name, kept, requests) if name in ("errors", "availability") else None
@@ -87,8 +87,15 @@ class Rows:
         return [r for r, (o, a) in enumerate(zip(self.owner, self.aspect, strict=True)) if o == service and a == aspect]
 
 
+def _sane(values: Array) -> Array:
+    """Return values with what no metric measures left out: beyond 1e30 is a gap, below 1e-30 is nothing."""
+    with np.errstate(invalid="ignore"):
+        kept = np.where(np.abs(values) < 1e30, values, np.nan)
+        return np.asarray(np.where(np.abs(kept) < 1e-30, 0.0, kept))
+
+
 def _first(series: tuple[Array, ...], size: int) -> Array | None:
-    return next((np.asarray(s, dtype=np.float64) for s in series if s.shape == (size,)), None)
+    return next((_sane(np.asarray(s, dtype=np.float64)) for s in series if np.shape(s) == (size,)), None)
 
 
 def _shares(aspect: str, values: Array, requests: Array | None) -> Array | None:
@@ -147,6 +154,11 @@ def find_window(
     normal: tuple[float, float] | None,
 ) -> Window:
     """Return the stretch in which the symptom's own series is worst, near the moment it was noticed."""
+    if times.size == 0:
+        none = np.zeros(0, dtype=bool)
+        return Window(none, none, none, 0.0, 0.0)
+    if noticed_at is not None and not math.isfinite(noticed_at):
+        noticed_at = None
     step = sampling_step(times)
     given = (times >= normal[0]) & (times <= normal[1]) if normal is not None else np.zeros(times.shape, dtype=bool)
     around = ~given
