@@ -33,7 +33,7 @@ Mask = npt.NDArray[np.bool_]
 
 # |score| of what is no shift stays below this in at least 98 of 100 series of pure noise (white, AR(1) with rho .8, lognormal,
 # daily waves), measured in tests/test_shifts.py.
-CLEAR = 1.7
+CLEAR = 1.8
 
 _SAMPLES_MIN = 6  # fewer say nothing about a usual swing
 _BEFORE_MIN = 4  # samples before a change; with fewer the change is censored
@@ -228,8 +228,9 @@ def _digit(rows: Array) -> Array:
     out = np.zeros(rows.shape[0])
     for step in (0.01, 0.1, 1.0):
         counted = seen / step
-        whole = (np.abs(counted - np.round(counted)) <= 1e-9 * np.maximum(1.0, np.abs(counted))).all(axis=1)
-        out = np.where(whole, step, out)
+        whole = np.abs(counted - np.round(counted)) <= 1e-9 * np.maximum(1.0, np.abs(counted))
+        whole &= (seen == 0) | (np.abs(counted) > 0.5)
+        out = np.where(whole.all(axis=1) & (seen != 0).any(axis=1), step, out)
     return out
 
 
@@ -320,10 +321,14 @@ def _shifts_of(grid: Array, rows: Array, signs: Indices, near: float | None) -> 
     fit = _best_level(packed, search)
     _prefer_slopes(packed, search, fit)
     spread = _spreads(packed, search, fit)
+    before_data = _abnormal_from_the_start(grid, packed, scaled if season is None else scaled - season, search, fit)
     shown = (
         None if season is None else _packed(grid, np.where(np.isfinite(scaled), season, np.nan), packed.digit).values
     )
-    return [_shift(packed, fit, spread, shown, row, int(exponent[row])) for row in range(rows.shape[0])]
+    return [
+        _shift(packed, before_data if before_data.fitness[row] > 0 else fit, spread, shown, row, int(exponent[row]))
+        for row in range(rows.shape[0])
+    ]
 
 
 def _search(grid: Array, signs: Indices, near: float | None) -> _Search:
@@ -534,13 +539,19 @@ def _median(values: Array, low: Indices, high: Indices) -> Array:
 
 
 def _middle(values: Array, low: Indices, high: Indices) -> Array:
-    """Return the mean of the middle half of some samples: of three the median, of five the mean of three.
-
-    As deaf to a spike, and surer than a median: of five samples it scatters a tenth less.
-    """
+    """Return the mean of the middle half of some samples (of five or fewer the median): deaf to spikes, surer than a median."""
     picked, count = _gathered(values, low, high)
     ordered = np.sort(picked, axis=1)
-    cut = np.where(count >= 3, np.maximum(1, count // 4), 0)[:, np.newaxis]
+    each = np.arange(count.size)
+    cut = np.where(count >= 3, np.maximum(1, count // 4), 0)
+    cut = np.where(count == 5, 2, cut)  # two spikes among five are not their level
+    # Where most samples are alike (a count that is nearly always zero) the rest is what tells levels apart.
+    centre = count // 2
+    alike = (ordered[each, centre] == ordered[each, count // 4]) & (count >= 12)
+    alike &= (ordered[each, centre] != ordered[each, np.maximum(count - 1, 0)]) | (
+        ordered[each, centre] != ordered[:, 0]
+    )
+    cut = np.where(alike, np.maximum(1, count // 20), cut)[:, np.newaxis]
     index = np.arange(ordered.shape[1])
     kept = (index >= cut) & (index < count[:, np.newaxis] - cut)
     size = np.maximum(1, np.count_nonzero(kept, axis=1))
@@ -558,14 +569,19 @@ def _examined(rows: _Rows, search: _Search, first: Indices, end: Indices, low: I
     return fit
 
 
-def _sides(values: Array, old: Array, new: Array) -> Array:
-    """Return running sums of each sample's vote, from -1 (as before) to 1 (changed)."""
-    gap = np.abs(new - old)
-    gap = np.where(gap > 0, gap, 1.0)[:, np.newaxis]
-    votes = np.abs(values - old[:, np.newaxis])
-    votes -= np.abs(values - new[:, np.newaxis])
-    votes /= gap
-    sums = np.zeros((values.shape[0], values.shape[1] + 1))
+def _sides(rows: _Rows, old: Array, new: Array) -> Array:
+    """Return running sums of each sample's vote, from -1 (as before) to 1 (changed).
+
+    Of counts whose level moves by less than one (an error now and then, then every other minute) a count has three votes:
+    most samples are zero on both sides.
+    """
+    half = (new - old) / 2
+    rare = (np.abs(2 * half) < rows.digit)[:, np.newaxis]
+    half = np.where(half != 0, half, 1.0)[:, np.newaxis]
+    votes = rows.values - ((old + new) / 2)[:, np.newaxis]
+    votes /= np.where(np.abs(half) > 1e-300, half, 1e-300)
+    np.clip(votes, -1.0, np.where(rare, 3.0, 1.0), out=votes)
+    sums = np.zeros((votes.shape[0], votes.shape[1] + 1))
     np.cumsum(votes, axis=1, out=sums[:, 1:])
     return sums
 
@@ -573,15 +589,15 @@ def _sides(values: Array, old: Array, new: Array) -> Array:
 def _stretch(rows: _Rows, at: Indices, length: Indices) -> tuple[Indices, Indices]:
     """Return where the samples change sides: the stretch around a rough position with the largest sum of votes."""
     width = rows.values.shape[1]
-    old = _median(rows.values, np.maximum(rows.start, at - _look_back(length)), at)
-    new = _median(rows.values, at, np.minimum(at + length, width))
-    sums = _sides(rows.values, old, new)
+    old = _middle(rows.values, np.maximum(rows.start, at - _look_back(length)), at)
+    new = _middle(rows.values, at, np.minimum(at + length, width))
+    sums = _sides(rows, old, new)
     position = np.arange(width + 1)
     around = np.maximum(length, 5)
     lowest, highest = np.maximum(rows.start + 1, at - around), np.minimum(at + around, width - 1)
     inside = (position >= lowest[:, np.newaxis]) & (position <= highest[:, np.newaxis])
     first = np.where(inside, sums, np.inf).argmin(axis=1)
-    end = np.where(position > np.maximum(at, first)[:, np.newaxis], sums, -np.inf).argmax(axis=1)
+    end = np.where(position > first[:, np.newaxis], sums, -np.inf).argmax(axis=1)
     return first, end
 
 
@@ -590,7 +606,7 @@ def _set_moment(rows: _Rows, search: _Search, fit: _Fit) -> None:
 
     As good are beginnings that cost less than a factor of e² in likelihood (errors as Laplace's law has them).
     """
-    sums = _sides(rows.values, fit.before, fit.after)
+    sums = _sides(rows, fit.before, fit.after)
     gap = np.abs(fit.after - fit.before)
     allowance = np.minimum(1.4 * fit.swing / np.where(gap > 0, gap, 1.0), float(sums.shape[1]))
     each, position = np.arange(fit.first.size), np.arange(sums.shape[1])
@@ -606,15 +622,36 @@ def _set_moment(rows: _Rows, search: _Search, fit: _Fit) -> None:
     as_good[each, fit.first] = True
     fit.earliest = as_good.argmax(axis=1)
     fit.latest = sums.shape[1] - 1 - as_good[:, ::-1].argmax(axis=1)
+    _step_back(rows, fit, inside)
+
+
+def _step_back(rows: _Rows, fit: _Fit, inside: Mask) -> None:
+    """Let what rises by and by begin where it leaves the level before, not where it is halfway up."""
+    effect = fit.after - fit.before
+    part = np.maximum(0.3, np.minimum(1.0, 2.5 * fit.swing / np.where(effect != 0, np.abs(effect), 1.0)))
+    sums = _sides(rows, fit.before, fit.before + part * effect)
+    foot = np.where(inside, sums, np.inf).argmin(axis=1)
+    each = np.arange(foot.size)
+    gain = sums[each, fit.first] - sums[each, foot]
+    gradual = (
+        inside.any(axis=1) & (foot < fit.first) & (gain >= 4.0)
+    )  # a few samples that happen to lie high are no foot
+    fit.first = np.where(gradual, foot, fit.first)
+    fit.earliest = np.where(gradual, np.minimum(foot, fit.earliest), fit.earliest)
 
 
 def _measured(rows: _Rows, search: _Search, low: Indices, first: Indices, end: Indices) -> _Fit:
     """Return levels, swing and score of stretches, as if samples were independent."""
     picked, count = _gathered(rows.values, low, first)
     ordered = np.sort(picked, axis=1)
-    before = _quantile(ordered, count, 0.5)
-    after = _middle(rows.values, first, end)
+    before, after = _quantile(ordered, count, 0.5), _middle(rows.values, first, end)
     swing = _swing(rows, picked, ordered, count, before, after)
+    # Two spikes among four samples are not the level of the four.
+    fourth = end - first == 4
+    if fourth.any():
+        nearer = np.where(after > before, 1, 2)
+        four = np.sort(_gathered(rows.values, first, end)[0], axis=1)[np.arange(first.size), nearer]
+        after = np.where(fourth, four, after)
     within = _deviation(rows.values, first, end, after)
     swing = np.hypot(swing, within * np.clip(1.0 - count / 12.0, 0.0, 1.0))  # helps out where few samples come before
     # What a burst returns to is usual too: among wild samples no burst is remarkable.
@@ -651,7 +688,7 @@ def _untailed(effect: Array, ordered: Array, count: Indices, before: Array, size
     tailed = ratio > 1.05
     log = np.log(np.where(tailed, ratio, np.e))
     bent = np.where(tailed, 1.2816 * np.log1p(plain / 1.2816 * (ratio - 1.0)) / log, plain)
-    lasting = size / (size + 40.0)
+    lasting = (size - 1.0) / (size + 40.0)
     return np.asarray(np.sign(effect) * plain**lasting * np.minimum(plain, bent) ** (1.0 - lasting), dtype=np.float64)
 
 
@@ -670,7 +707,7 @@ def _swing(rows: _Rows, picked: Array, ordered: Array, count: Indices, before: A
     effect, level = np.abs(after - before), np.maximum(np.abs(after), np.abs(before))
     relative = effect / np.where(level > 0, level, 1.0)
     level_floor = 0.003 * level  # nobody is paged for three in a thousand
-    digit_floor = 0.35 * rows.digit  # one step of a whole number is worth 2.9 swings, never more
+    digit_floor = 0.25 * rows.digit  # one step of a whole number is worth four swings, never more
     alike = np.count_nonzero(away <= 1e-9 * level[:, np.newaxis], axis=1) / np.maximum(1, count)
     flat = np.clip(2.0 * alike - 1.0, 0.0, 1.0)  # 1: constant before; 0: most samples differ
     # A constant that moves is a sure change with no swing to measure it by. It is worth 3 swings for being sure (less below
@@ -700,6 +737,33 @@ def _fitness(rows: _Rows, search: _Search, fit: _Fit) -> Array:
     counts = np.where(gone > 0, 0.2, 1.0) * _fading(search, begun)
     fitness = clear + counts * strength / (1.0 + strength / 10.0)  # an old giant does not outweigh what is at hand
     return np.where((gone > search.reach) | (counts <= 0), -1.0, fitness)
+
+
+def _abnormal_from_the_start(grid: Array, packed: _Rows, rows: Array, search: _Search, fit: _Fit) -> _Fit:
+    """Return the stretches that began before the data and hold ``near``: read backwards, they begin where they ended.
+
+    Looked for only where nothing else is clear and ``near`` lies in the first half. Fitness is below 0 elsewhere.
+    """
+    found = _rows_of(fit, np.ones(fit.first.size, dtype=np.bool_))
+    found.fitness[:] = -1.0
+    unclear = (fit.fitness <= 0) | (np.abs(fit.score) < CLEAR)
+    if search.near is None or search.near > (grid[0] + grid[-1]) / 2 or not unclear.any():
+        return found
+    back = _packed(-grid[::-1], rows[unclear][:, ::-1], packed.digit[unclear])
+    width = grid.size
+    around = replace(search.only(unclear), near=None)
+    part = _best_level(back, around)
+    _discount_memory(back, around, part)
+    ended = -back.when[np.arange(part.first.size), np.minimum(part.first, width - 1)]
+    good = (part.fitness > 0) & (np.abs(part.score) >= CLEAR) & (part.end == width)
+    start = packed.start[unclear]
+    count = width - part.first  # samples of the stretch, which is its first ones read forwards
+    good &= (ended > search.near + search.slack) & (count < width - start - count)  # the longer part is the usual one
+    part.fitness = np.where(good, part.fitness, -1.0)
+    part.first, part.low, part.since, part.earliest, part.latest = (start.copy() for _ in range(5))
+    part.end = np.minimum(start + count, width)
+    found.put(unclear, part)
+    return found
 
 
 # --- how much independent evidence is there? ---------------------------------------------------------------------------
@@ -800,7 +864,8 @@ def _climb(rows: _Rows, search: _Search, fit: _Fit) -> None:
     for share in (1.0, 0.4, 0.15):  # how far back the straight part before the foot is looked for
         begin = np.maximum(rows.start, (summit - share * (summit - rows.start)).astype(np.intp))
         bend, gain, remembered, range_ = _bends(values, begin, summit)
-        better = (gain > best_gain) & (summit - bend >= 6) & (summit - begin >= 12)
+        late = (bend - begin >= _BEFORE_MIN) | (begin <= rows.start)  # a foot at the edge of the part looked at is none
+        better = (gain > best_gain) & (summit - bend >= 6) & (summit - begin >= 12) & late
         best_gain = np.where(better, gain, best_gain)
         foot, low, found = np.where(better, bend, foot), np.where(better, begin, low), found | better
         memory = np.where(better, remembered, memory)
@@ -832,7 +897,7 @@ def _as_climb(rows: _Rows, search: _Search, slope: _Fit, foot: Indices, top: Ind
     away, count = _gathered(np.abs(rows.values - line), np.maximum(slope.low, rows.start), top)
     scatter = 1.4826 * _quantile(np.sort(away, axis=1), count, 0.5)
     level = np.maximum(np.abs(slope.before), np.abs(slope.after))
-    floors = np.sqrt((0.02 * level) ** 2 + (0.35 * rows.digit) ** 2)  # a straight line has no swing of its own
+    floors = np.sqrt((0.02 * level) ** 2 + (0.25 * rows.digit) ** 2)  # a straight line has no swing of its own
     slope.swing = np.where(early, np.hypot(scatter, floors), np.hypot(slope.swing, scatter))
     slope.swing = np.where(slope.swing > 0, slope.swing, 1.0)
     effect = np.clip((slope.after - slope.before) / slope.swing, -1000.0, 1000.0)
@@ -1028,7 +1093,7 @@ def _shift(
 ) -> Shift | None:
     """Return one row's answer in the units that were given."""
     fit, kind = level, "slope" if level.slope[row] else "level"
-    if spread is not None and spread.fitness[row] > 0:
+    if spread is not None and spread.fitness[row] > 0 and not (fit.fitness[row] > 0 and abs(fit.score[row]) >= CLEAR):
         stronger = abs(spread.score[row]) >= CLEAR or level.fitness[row] <= 0
         fit, kind = (spread, "spread") if stronger else (level, kind)
     if fit.fitness[row] <= 0:
