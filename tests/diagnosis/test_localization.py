@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,9 @@ from advisor.diagnosis.localization import (
     localize_changes,
     probabilities,
 )
+from bench.datasets.generated import make_case
+from bench.rivals import RIVALS
+from bench.root_cause import main, measure, read
 
 STEP, CALM, BAD = 60.0, 120, 20
 TIMES = 1_790_000_000.0 + STEP * np.arange(CALM + BAD)
@@ -259,7 +264,7 @@ def test_of_several_changes_the_one_of_the_service_at_fault_is_named() -> None:
         ServiceChange("web 1.9", "web", NOTICED - 30),
     ]
     found = localize_changes(ranked(slow_stock()), changes, NOTICED, STEP)
-    assert [c.change.name for c in found][0] == "stock 3.0"
+    assert found[0].change.name == "stock 3.0"
     assert {c.change for c in found} == set(changes)
 
 
@@ -342,8 +347,6 @@ def test_the_call_graph_may_have_rings() -> None:
 
 
 def test_generated_incidents_are_the_same_for_the_same_seed() -> None:
-    from bench.datasets.generated import make_case
-
     one, two = make_case(3, "change"), make_case(3, "change")
     assert one.changes == two.changes and one.truth == two.truth and one.calls == two.calls
     assert all(
@@ -353,3 +356,96 @@ def test_generated_incidents_are_the_same_for_the_same_seed() -> None:
         for a, b in zip(s.series[aspect], t.series[aspect], strict=True)
     )
     assert replace(one, truth=frozenset({"x"})).rank_of_truth(["y"]) == len(one.candidates) + 1
+
+
+def write_petshop(folder: Path, command: str) -> Path:
+    nodes = ("web", "stock_AWS::ECS::Fargate")
+    header = "n,web,web,stock_AWS::ECS::Fargate\nm,latency,requests,latency\ns,Average,Sum,Average\nunix_timestamp,,,\n"
+    issue, calm = folder / "low" / "train" / "issue_0", folder / "low" / "noissue"
+    issue.mkdir(parents=True)
+    calm.mkdir()
+    (folder / "low" / "graph.csv").write_text(f",{','.join(nodes)}\n{nodes[0]},0.0,1.0\n{nodes[1]},0.0,0.0\n")
+    rows = "".join(f"{9_000_000 + 300 * i}.0,0.1{i % 3},50,0.01{i % 3}\n" for i in range(60))
+    (calm / "metrics.csv").write_text(header + rows)
+    bad = [(0, 0.1, 0.01), (300, 0.11, 0.011), (600, 0.6, 0.5), (900, 0.61, 0.51), (1200, 0.1, "")]
+    (issue / "metrics.csv").write_text(header + "".join(f"{1_000_000 + t}.0,{a},50,{b}\n" for t, a, b in bad))
+    said = {
+        "target": {"node": "web", "metric": "latency", "agg": "Average", "timestamp": 1_000_500},
+        "root_cause": {"node": nodes[1], "metric": None},
+        "metadata": {"reproducibility": {"command": command}},
+    }
+    (issue / "target.json").write_text(json.dumps(said))
+    return folder
+
+
+def test_the_petshop_layout_is_read_without_its_fault_command(tmp_path: Path) -> None:
+    cases = [read(write_petshop(tmp_path / word, f"break {word}"))[0] for word in ("web", "stock")]
+    assert cases[0].truth == {"stock_AWS::ECS::Fargate"} and cases[0].symptom_service == "web"
+    assert cases[0].normal == (9_000_000.0, 9_000_000.0 + 300 * 59)
+    answers = [
+        localize(c.times, c.services, c.calls, c.symptom_service, "latency", c.noticed_at, c.normal) for c in cases
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0][0].service in cases[0].truth
+
+
+def test_the_rcaeval_layout_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "carts_cpu" / "1"
+    folder.mkdir(parents=True)
+    names = "time,carts_cpu,carts_latency-50,front-end_latency-50,carts-db_mem,carts_container-memory-usage-bytes"
+    rows = (f"{t},{0.1 if t < 60 else 0.9},0.01,0.02,5,6" for t in range(100))
+    (folder / "data.csv").write_text("\n".join([names, *rows]))
+    (folder / "inject_time.txt").write_text("60\n")
+    case = read(tmp_path)[0]
+    assert {s.service: sorted(s.series) for s in case.services} == {
+        "carts": ["cpu", "latency", "memory"],
+        "carts-db": ["memory"],
+        "front-end": ["latency"],
+    }
+    assert (case.symptom_service, case.noticed_at, case.truth) == ("front-end", 60.0, {"carts"})
+
+
+@pytest.mark.parametrize("wide", [True, False], ids=["wide", "long"])
+def test_the_plain_layout_is_read_with_changes(tmp_path: Path, wide: bool) -> None:
+    if wide:
+        rows = ["time,web|latency,stock|latency|p99,stock|latency|average", *(f"{t},1,9,2" for t in range(5))]
+    else:
+        points = [("web", "latency", "", 1), ("stock", "latency", "p99", 9), ("stock", "latency", "average", 2)]
+        rows = [
+            "time,service,aspect,statistic,value",
+            *(f"{t},{s},{a},{q},{v}" for t in range(5) for s, a, q, v in points),
+        ]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows))
+    (tmp_path / "calls.csv").write_text("caller,callee\nweb,stock\n")
+    (tmp_path / "changes.json").write_text('[{"service": "stock", "at": 3, "name": "stock 2"}, {"service": "web"}]')
+    (tmp_path / "target.json").write_text('{"symptom": {"service": "web", "noticed_at": 3}, "truth": "stock 2"}')
+    case = read(tmp_path)[0]
+    assert case.calls == {("web", "stock")} and case.candidates == ("stock 2", "web") and case.truth == {"stock 2"}
+    stock = next(s for s in case.services if s.service == "stock")
+    assert [v[0] for v in stock.series["latency"]] == [2.0, 9.0], "the average comes first"
+
+
+@pytest.mark.parametrize("made", ["missing", "empty", "broken"])
+def test_a_folder_that_cannot_be_read_is_refused_in_one_line(
+    tmp_path: Path, made: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "set"
+    if made != "missing":
+        folder.mkdir()
+    if made == "broken":
+        (folder / "graph.csv").write_text("\n")
+        (folder / "metrics.csv").write_text("")
+        (folder / "target.json").write_text('{"symptom": {}, "truth": 3}')
+    monkeypatch.setattr("sys.argv", ["root_cause", str(folder)])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and str(folder) in said
+
+
+def test_rivals_and_ours_answer_every_candidate_once() -> None:
+    for question in ("service", "change"):
+        case = make_case(11, question)
+        scores = measure([case])
+        assert {"localisation", "n-sigma", "graph walk"} <= set(scores)
+        for rival in RIVALS.values():
+            assert sorted(rival(case)) == sorted(case.candidates)
