@@ -82,8 +82,19 @@ def _try(
         size *= 0.2
     shape = np.clip(chance.uniform(0.5, 1.0, bad.size), 0, 1)
     for s, part in parts.items():
-        loss = float(chance.uniform(0.6, 1.0)) if s != guilty else 1.0
+        loss = (
+            float(chance.uniform(0.4, 1.3)) if s != guilty else 1.0
+        )  # asynchronous, parallel, cached: never the plain sum
         _add(chance, services.get(s, {}), bad, shape * size * part * loss, "errors" if fault == "errors" else "latency")
+    for s in chance.choice(able, size=int(chance.integers(0, 3))):
+        if s not in parts:  # an innocent node has a bad minute of its own
+            _add(
+                chance,
+                services[s],
+                bad[: max(1, bad.size // 2)],
+                np.full(max(1, bad.size // 2), 0.5 * _usual(services[s])),
+                "latency",
+            )
     aspect = "availability" if fault == "errors" else "latency"
     before, now = services[FRONT][aspect][0][start - 12 : start], services[FRONT][aspect][0][bad]
     if abs(np.nanmean(now) - np.nanmean(before)) < (0.7 if aspect == "availability" else 0.1 * np.nanmean(before)):
@@ -170,6 +181,10 @@ def _downs(
         out.update(after)
         wave = after
     return out
+
+
+def _usual(series: dict[str, list[Array]]) -> float:
+    return float(np.nanmedian(series["latency"][0]))
 
 
 def _add(chance: np.random.Generator, series: dict[str, list[Array]], bad: Array, amount: Array, kind: str) -> None:
