@@ -33,7 +33,7 @@ Mask = npt.NDArray[np.bool_]
 
 # |score| of what is no shift stays below this in at least 98 of 100 series of pure noise (white, AR(1) with rho .8, lognormal,
 # daily waves), measured in tests/test_shifts.py.
-CLEAR = 1.8
+CLEAR = 1.7
 
 _SAMPLES_MIN = 6  # fewer say nothing about a usual swing
 _BEFORE_MIN = 4  # samples before a change; with fewer the change is censored
@@ -42,7 +42,7 @@ _BEFORE_USUAL = 120  # samples looked back for the usual swing: two hours of min
 _CANDIDATES = 3  # positions looked at closely; more than three rivals in one window is rare
 # A stretch of five independent samples counts sqrt(1/2) of its effect. Around a notice in a long series fewer places are
 # looked at, so chance has fewer tries: half as many samples are enough there.
-_SHRINK, _SHRINK_NEAR, _SHORT = 5.0, 2.5, 60
+_SHRINK, _SHRINK_NEAR, _SHORT = 5.0, 2.0, 60
 _GATHER = 96  # samples a median is taken of; more change it by less than a tenth of a swing
 _CHUNK = 1 << 17  # elements worked on at once: about 1 MiB a temporary, so memory does not grow with the series
 _DAY = 86_400.0
@@ -212,11 +212,15 @@ def _directions(worse: Sequence[int] | int, count: int) -> Indices:
 
 
 def _scaled(rows: Array) -> tuple[Array, npt.NDArray[np.int_]]:
-    """Return rows brought within -1 to 1 by a power of two (no digit changes), gaps as NaN, and the exponents."""
+    """Return rows brought within -1 to 1 by a power of two (no digit changes), gaps as NaN, and the exponents.
+
+    What is 1e-100 of the largest value is nothing beside it; as zero it makes no ratio overflow.
+    """
     known = np.isfinite(rows)
     largest = np.max(np.abs(np.where(known, rows, 0.0)), axis=1, initial=0.0)
     exponent = np.frexp(largest)[1].astype(np.int_)
     scaled = np.ldexp(np.where(known, rows, np.nan), -exponent[:, np.newaxis])
+    scaled[np.abs(scaled) < 1e-100] = 0.0
     return np.asarray(scaled, dtype=np.float64), exponent
 
 
@@ -420,11 +424,12 @@ def _contrasts(sums: Floats, start: Indices, signs: Indices, shortest: int) -> t
     begun = start[:, np.newaxis] if start.any() else np.zeros((1, 1), dtype=np.intp)
     both, upward = (signs == 0)[:, np.newaxis], np.where(signs < 0, -1.0, 1.0)[:, np.newaxis].astype(np.float32)
     here, after, before = sums[:, :-1], np.empty_like(best), np.empty_like(best)
+    needed = _BEFORE_MIN if width > 12 else 2  # of a dozen samples two are the before that there is
     for length in _lengths(width, shortest):
         back = int(_look_back(np.asarray(length)))
         after_size = np.minimum(width - position, length).astype(np.float32)
         before_size = (position - np.maximum(np.maximum(position - back, 0), begun)).astype(np.float32)
-        enough = before_size >= _BEFORE_MIN
+        enough = before_size >= needed
         before_size = np.maximum(before_size, 1)
         after[:, : max(0, width - length)] = sums[:, length:-1]
         after[:, max(0, width - length) :] = sums[:, -1:]
@@ -642,10 +647,11 @@ def _step_back(rows: _Rows, fit: _Fit, inside: Mask) -> None:
 
 def _measured(rows: _Rows, search: _Search, low: Indices, first: Indices, end: Indices) -> _Fit:
     """Return levels, swing and score of stretches, as if samples were independent."""
-    picked, count = _gathered(rows.values, low, first)
-    ordered = np.sort(picked, axis=1)
-    before, after = _quantile(ordered, count, 0.5), _middle(rows.values, first, end)
-    swing = _swing(rows, picked, ordered, count, before, after)
+    before, after = _median(rows.values, low, first), _middle(rows.values, first, end)
+    behind = np.minimum(rows.values.shape[1], end + _BEFORE_USUAL // 2)
+    settled = _median(rows.values, end, behind)
+    usual, count = _usual(rows.values, (low, first, before), (end, behind, settled))
+    swing = _swing(rows, usual, count, before, after)
     # Two spikes among four samples are not the level of the four.
     fourth = end - first == 4
     if fourth.any():
@@ -655,13 +661,30 @@ def _measured(rows: _Rows, search: _Search, low: Indices, first: Indices, end: I
     within = _deviation(rows.values, first, end, after)
     swing = np.hypot(swing, within * np.clip(1.0 - count / 12.0, 0.0, 1.0))  # helps out where few samples come before
     # What a burst returns to is usual too: among wild samples no burst is remarkable.
-    behind = np.minimum(rows.values.shape[1], end + _BEFORE_USUAL // 2)
-    wild = _deviation(rows.values, end, behind, _median(rows.values, end, behind))
+    wild = _deviation(rows.values, end, behind, settled)
     swing = np.where(behind - end >= 8, np.maximum(swing, 0.8 * wild), swing)
-    effect = _untailed((after - before) / swing, ordered, count, before, end - first)
+    effect = _untailed((after - before) / swing, usual, count, end - first)
     score = effect * _weight((end - first).astype(np.float64), (first - low).astype(np.float64), search.shrink)
     flags = np.zeros(first.size, dtype=np.bool_)
     return _Fit(first, end, low, low, first, first, before, after, swing, score, np.abs(score), flags)
+
+
+_Part = tuple[Indices, Indices, Array]
+
+
+def _usual(values: Array, before: _Part, behind: _Part) -> tuple[Array, Indices]:
+    """Return in order how far samples usually lie from their level, and how many there are.
+
+    These are the samples before; where they are fewer than 60, those behind a burst help out.
+    """
+    picked, count = _gathered(values, before[0], before[1])
+    more, extra = _gathered(values, behind[0], behind[1])
+    helps = (count < _BEFORE_USUAL // 2) & (extra >= 8)
+    if not helps.any():
+        return np.sort(picked - before[2][:, np.newaxis], axis=1), count
+    more = np.where(helps[:, np.newaxis], more - behind[2][:, np.newaxis], np.inf)
+    both = np.concatenate([picked - before[2][:, np.newaxis], more], axis=1)
+    return np.sort(both, axis=1), count + np.where(helps, extra, 0)
 
 
 def _deviation(values: Array, low: Indices, high: Indices, level: Array) -> Array:
@@ -670,20 +693,19 @@ def _deviation(values: Array, low: Indices, high: Indices, level: Array) -> Arra
     return 1.4826 * _quantile(np.sort(np.abs(picked - level[:, np.newaxis]), axis=1), count, 0.5)
 
 
-def _untailed(effect: Array, ordered: Array, count: Indices, before: Array, size: Indices) -> Array:
-    """Return effects with those into a long tail made less of: between the plain and the logarithmic effect, the longer it lasts the plainer.
+def _untailed(effect: Array, usual: Array, count: Indices, size: Indices) -> Array:
+    """Return effects with those into a long tail made less of: between plain and logarithmic, plainer the longer it lasts.
 
     Where the tenth above the median lies r times as far from it as the tenth below, a logarithm (of the distance from the
     point that makes both equal) makes the samples symmetric; in it x tenths are ln(1 + x(r-1)) / ln r. On that scale alone a
     latency that rises eightfold for good would hardly count; on the plain scale three slow calls in a row would.
     """
-    up = _quantile(ordered, count, 0.9) - before
-    down = before - _quantile(ordered, count, 0.1)
+    up, down = _quantile(usual, count, 0.9), -_quantile(usual, count, 0.1)
     rising = effect > 0
     far, close = np.where(rising, up, down), np.where(rising, down, up)
     known = (far > 0) & (close > 0) & (far > close)
     ratio = np.where(known, np.minimum(far / np.where(known, close, 1.0), 10.0), 1.0)
-    ratio = np.maximum(1.0, ratio / (1.0 + 0.5 / np.sqrt(np.maximum(1, count))))  # few samples look skew by chance
+    ratio = 1.0 + (ratio - 1.0) * np.clip((ratio - 1.2) / 0.8, 0.0, 1.0)  # a little skewness is chance
     plain = np.minimum(np.abs(effect), 1000.0)
     tailed = ratio > 1.05
     log = np.log(np.where(tailed, ratio, np.e))
@@ -692,16 +714,13 @@ def _untailed(effect: Array, ordered: Array, count: Indices, before: Array, size
     return np.asarray(np.sign(effect) * plain**lasting * np.minimum(plain, bent) ** (1.0 - lasting), dtype=np.float64)
 
 
-def _swing(rows: _Rows, picked: Array, ordered: Array, count: Indices, before: Array, after: Array) -> Array:
+def _swing(rows: _Rows, usual: Array, count: Indices, before: Array, after: Array) -> Array:
     """Return the usual swing of the samples before, in the direction of the change, never below its floors."""
-    away = np.abs(picked - before[:, np.newaxis])  # absent ones stay infinite
+    away = np.abs(usual)  # absent ones stay infinite
     middle = 1.4826 * _quantile(np.sort(away, axis=1), count, 0.5)
     # A tail that often reaches far up makes a rise less remarkable than a fall: 1.2816 deviations hold nine in ten.
-    up = _quantile(ordered, count, 0.9) - before
-    down = before - _quantile(ordered, count, 0.1)
-    chance = 1.0 + 1.0 / np.sqrt(
-        np.maximum(1, count)
-    )  # by so much a quantile of few samples errs upwards half the time
+    up, down = _quantile(usual, count, 0.9), -_quantile(usual, count, 0.1)
+    chance = 1.0 + 1.0 / np.sqrt(np.maximum(1, count))  # half the time a quantile of few samples errs by more
     swing = np.maximum(middle, np.where(after >= before, up, down) / 1.2816 / chance)
     swing = swing * (1.0 + 3.0 / np.maximum(1, count))  # few samples show less than the usual swing
     effect, level = np.abs(after - before), np.maximum(np.abs(after), np.abs(before))
@@ -788,7 +807,7 @@ def _memory(residual: Array, within: Mask) -> Array:
         going &= (alike > 1.5 / np.sqrt(size)) & (lag < count // 3)  # below, it is noise of the estimate
         memory += np.where(going, 2.0 * width * np.minimum(alike, 1.0), 0.0)
     # Levels were fitted to the same samples, which hides part of the memory: a quarter in 480 samples, three quarters in 40.
-    return np.asarray(1.0 + (memory - 1.0) * (1.0 + 200.0 / size), dtype=np.float64)
+    return np.asarray(1.0 + (memory - 1.0) * (1.0 + 280.0 / size), dtype=np.float64)
 
 
 def _independent(size: Array, memory: Array) -> Array:
@@ -1014,14 +1033,15 @@ def _whole_days(grid: Array) -> bool:
 
 
 def _season(grid: Array, rows: Array) -> Array:
-    """Return each row's daily pattern around zero; 0 for rows whose days do not resemble one another."""
-    out = np.zeros_like(rows)
+    """Return each row's daily pattern around zero: waves where the days resemble one another, and what is sharp each day."""
+    known = np.isfinite(rows)
+    out = np.repeat(_row_medians(rows)[:, np.newaxis], rows.shape[1], axis=1)
+    level = out.copy()
     alike = _days_alike(grid, rows)
     if alike.any():
-        chosen = rows[alike]
-        waves = _waves(grid, chosen)
-        out[alike] = waves + _sharp(grid, chosen - waves)
-    return out
+        out[alike] += _waves(grid, rows[alike])
+    out += _sharp(grid, np.where(known, rows - out, np.nan))
+    return np.asarray(out - level, dtype=np.float64)
 
 
 def _days_alike(grid: Array, rows: Array) -> Mask:
@@ -1080,7 +1100,7 @@ def _sharp(grid: Array, residual: Array) -> Array:
         known = np.isfinite(here)
         least[:, phase[day]] = np.minimum(least[:, phase[day]], np.where(known, here, np.inf))
         most[:, phase[day]] = np.maximum(most[:, phase[day]], np.where(known, here, -np.inf))
-    usual = 2.5 * 1.4826 * _row_medians(np.abs(residual))[:, np.newaxis]  # what is less is noise that happens to agree
+    usual = 3.5 * 1.4826 * _row_medians(np.abs(residual))[:, np.newaxis]  # what is less is noise that happens to agree
     common = np.where(least > usual, least, np.where(most < -usual, most, 0.0))
     return np.asarray(np.where(np.isfinite(common), common, 0.0)[:, phase], dtype=np.float64)
 
