@@ -161,20 +161,11 @@ def find_window(
         noticed_at = None
     step = sampling_step(times)
     given = (times >= normal[0]) & (times <= normal[1]) if normal is not None else np.zeros(times.shape, dtype=bool)
-    around = ~given
-    if noticed_at is not None:
-        around &= times >= noticed_at - (LATE_SAMPLES + RECENT_SAMPLES) * step
-        if not np.any(around & (times >= noticed_at)):  # the moment lies in or behind what was called normal
-            around = times >= noticed_at - (LATE_SAMPLES + RECENT_SAMPLES) * step
-        if not np.any(around):
-            around = np.ones(times.shape, dtype=bool)
-        if normal is not None:  # the end of the normal window is also what was just before
-            near = (times >= noticed_at - (LATE_SAMPLES + RECENT_SAMPLES) * step) & (times <= noticed_at)
-            around |= near
-            later = given & (times > noticed_at)
-            around &= ~later
-    elif not np.any(around):
-        around = np.ones(times.shape, dtype=bool)
+    if noticed_at is None:
+        free = np.flatnonzero(~given) if not given.all() else np.arange(times.size)
+        first, _, _ = _worst_stretch(times, rows, free, symptom, aspect, None, step)
+        noticed_at = float(times[free[first]])
+    around = _around(times, given, noticed_at, step)
     places = np.flatnonzero(around)
     first, last, seen = _worst_stretch(times, rows, places, symptom, aspect, noticed_at, step)
     trouble = np.zeros(times.shape, dtype=bool)
@@ -188,6 +179,15 @@ def find_window(
     if np.count_nonzero(calm) < 3:
         calm = ~trouble
     return Window(trouble, calm, recent, start, seen)
+
+
+def _around(times: Array, given: Mask, noticed_at: float, step: float) -> Mask:
+    """Return what is looked at: from some samples before the moment to the end, without a normal window that lies later."""
+    near = times >= noticed_at - (LATE_SAMPLES + RECENT_SAMPLES) * step
+    around = near & ~(given & (times > noticed_at))
+    if not np.any(around & (times >= noticed_at)):  # the moment lies in what was called normal
+        around = near
+    return around if around.any() else np.ones(times.shape, dtype=bool)
 
 
 def sampling_step(times: Array) -> float:
@@ -214,21 +214,40 @@ def _worst_stretch(
         return fallback
     badness = _badness(rows.scaled[wanted], rows.material[wanted], places)
     n = places.size
-    begins = range(max(0, at - LATE_SAMPLES), min(n, at + LATE_SAMPLES + 1)) if noticed_at is not None else range(n)
+    begins = range(max(0, at - LATE_SAMPLES), min(n, at + LATE_SAMPLES + 1)) if noticed_at is not None else range(3, n)
     begins_at = np.array(begins)[:: max(1, len(begins) // 150)]
     ends = np.unique(np.linspace(0, n, min(n, 150) + 1).astype(int))[1:]
-    total = np.concatenate([[0.0], np.cumsum(badness)])
-    size = ends[None, :] - begins_at[:, None]
-    inside = np.where(size > 0, total[ends][None, :] - total[begins_at][:, None], 0.0)
-    valid = (size > 0) & (size < n)
-    size = np.where(valid, size, 1)
-    rest = np.where(valid, n - size, 1)
-    contrast = np.where(valid, (inside / size - (total[-1] - inside) / rest) * np.sqrt(size * rest / n), -np.inf)
-    contrast *= np.exp(-0.03 * np.abs(begins_at - at))[:, None]  # all else alike, what began when it was noticed
+    contrast = _contrast(badness, begins_at, ends, noticed_at is None)
+    if contrast.size == 0:
+        return fallback
+    if noticed_at is not None:  # all else alike, what began when it was noticed
+        contrast *= np.exp(-0.03 * np.abs(begins_at - at))[:, None]
     i, j = np.unravel_index(int(np.argmax(contrast)), contrast.shape)
     if contrast[i, j] < 1.5:
         return fallback
     return int(begins_at[i]), int(ends[j]) - 1, float(contrast[i, j])
+
+
+def _contrast(badness: Array, begins: npt.NDArray[np.intp], ends: npt.NDArray[np.intp], just_before: bool) -> Array:
+    """Return for each beginning and end by how much the stretch stands out, weighted as in a two-sample test.
+
+    Near a known moment it stands out from all that is looked at; in a long record from what came just before it, for over a day
+    the swing of the day would be the largest contrast of all.
+    """
+    n = badness.size
+    total = np.concatenate([[0.0], np.cumsum(badness)])
+    size = ends[None, :] - begins[:, None]
+    valid = (size > 0) & (size < n)
+    size = np.where(valid, size, 1)
+    inside = total[ends][None, :] - total[begins][:, None]
+    if just_before:
+        rest = np.minimum(begins, RECENT_SAMPLES)[:, None] * np.ones_like(size)
+        outside = (total[begins] - total[np.maximum(begins - RECENT_SAMPLES, 0)])[:, None]
+    else:
+        rest = np.where(valid, n - size, 1)
+        outside = total[-1] - inside
+    weight = np.sqrt(size * rest / (size + rest))
+    return np.asarray(np.where(valid & (rest > 0), (inside / size - outside / np.maximum(rest, 1)) * weight, -np.inf))
 
 
 def _symptom_rows(rows: Rows, symptom: int, aspect: str | None) -> list[int]:
