@@ -43,6 +43,8 @@ _CANDIDATES = 3  # positions looked at closely; more than three rivals in one wi
 # A stretch of five independent samples counts sqrt(1/2) of its effect. Around a notice in a long series fewer places are
 # looked at, so chance has fewer tries: half as many samples are enough there.
 _SHRINK, _SHRINK_NEAR, _SHORT = 5.0, 2.0, 60
+# Of a dozen samples two are the before that there is, and what they say of the usual swing is little.
+_DOZEN, _SHRINK_DOZEN = 12, 7.0
 _GATHER = 96  # samples a median is taken of; more change it by less than a tenth of a swing
 _CHUNK = 1 << 17  # elements worked on at once: about 1 MiB a temporary, so memory does not grow with the series
 _DAY = 86_400.0
@@ -335,6 +337,13 @@ def _shifts_of(grid: Array, rows: Array, signs: Indices, near: float | None) -> 
     ]
 
 
+def _shrink(size: int, noticed: bool) -> float:
+    """Return how many independent samples count sqrt(1/2) of their effect."""
+    if size <= _DOZEN:
+        return _SHRINK_DOZEN
+    return _SHRINK if not noticed else _SHRINK_NEAR + (_SHRINK - _SHRINK_NEAR) * min(1.0, _SHORT / size)
+
+
 def _search(grid: Array, signs: Indices, near: float | None) -> _Search:
     step = float(np.median(np.diff(grid)))
     # A minute and a half, or four steps and a half: what people and alert rules are late or early by. A burst that was
@@ -345,7 +354,7 @@ def _search(grid: Array, signs: Indices, near: float | None) -> _Search:
         slack=max(90.0, 4.5 * step),
         reach=max(900.0, 10 * step),
         fading=max(20 * step, 0.3 * float(grid[-1] - grid[0])),
-        shrink=_SHRINK if near is None else _SHRINK_NEAR + (_SHRINK - _SHRINK_NEAR) * min(1.0, _SHORT / grid.size),
+        shrink=_shrink(grid.size, near is not None),
     )
 
 
@@ -424,7 +433,7 @@ def _contrasts(sums: Floats, start: Indices, signs: Indices, shortest: int) -> t
     begun = start[:, np.newaxis] if start.any() else np.zeros((1, 1), dtype=np.intp)
     both, upward = (signs == 0)[:, np.newaxis], np.where(signs < 0, -1.0, 1.0)[:, np.newaxis].astype(np.float32)
     here, after, before = sums[:, :-1], np.empty_like(best), np.empty_like(best)
-    needed = _BEFORE_MIN if width > 12 else 2  # of a dozen samples two are the before that there is
+    needed = _BEFORE_MIN if width > _DOZEN else 2
     for length in _lengths(width, shortest):
         back = int(_look_back(np.asarray(length)))
         after_size = np.minimum(width - position, length).astype(np.float32)
@@ -497,7 +506,7 @@ def _best_level(rows: _Rows, search: _Search, shortest: int = _STRETCH_MIN) -> _
         fit = _examined(rows, search, first, end, _settled_since(sums, squares, rows.start, first))
         fit.fitness[promise[each, at] <= 0] = -1.0
         fits.append(fit)
-        apart = np.maximum(_STRETCH_MIN, length // 2)[:, np.newaxis]
+        apart = np.minimum(np.maximum(_STRETCH_MIN, length // 2), max(1, position.size // 8))[:, np.newaxis]
         promise[np.abs(position - at[:, np.newaxis]) <= apart] = -1.0
     for fit in fits:  # the end of a burst is no shift of its own
         for other in fits:
