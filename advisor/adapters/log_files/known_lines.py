@@ -35,6 +35,12 @@ _DATE = re.compile(
     rb"(?:\d{4}[-/]\d\d[-/]\d\d[T ]|\d\d[-/][A-Z][a-z]{2}[-/]\d{4}[: ]|[A-Z][a-z]{2} [ \d]\d |(?<=[IWEF])\d{4} )$"
 )
 _DATE_BYTES = 12  # the longest of them
+# "08:16:56" as one number: the lower halves of its digits, the rest of what must stand there, and what shows that a
+# lower half is above 9.
+_UNITS = np.uint64(0x0F0F000F0F000F0F)
+_CLOCK_MARKS = np.uint64(0x30303A30303A3030)
+_SIXES = np.uint64(0x0606000606000606)
+_CARRIES = np.uint64(0x1010001010001010)
 _NONE, _SLOW = -1, -1
 _UNKNOWN = -2
 _CLASSES = 6  # no status, another number, and 2 to 5
@@ -277,18 +283,25 @@ class KnownLines:
         layout = self._layouts[number]
         hour = origin + layout.at
         seconds, fractions, behind = lines.clocks(hour, layout.fraction)
-        told = lines.window(origin + layout.begin, layout.at - layout.begin + 6)
+        changed = lines.changes(origin + layout.begin, layout.at - layout.begin + 5)
         if layout.zone:
-            told = np.concatenate((told, lines.window(behind, layout.zone)), axis=1)
-        begins = np.concatenate(([0], np.flatnonzero((told[1:] != told[:-1]).any(axis=1)) + 1))
+            changed |= lines.changes(behind, layout.zone)
+        begins = np.flatnonzero(changed)
         minutes = [
             self._minute(
-                lines, int(which[begin]), (number, told[begin].tobytes()), float(seconds[begin] + fractions[begin])
+                lines,
+                int(which[begin]),
+                self._minute_key(lines, layout, number, int(origin[begin]), int(behind[begin])),
+                float(seconds[begin] + fractions[begin]),
             )
             for begin in begins.tolist()
         ]
         made = np.repeat(np.array(minutes), np.diff(begins, append=len(which))) + seconds
         return np.where(behind <= lines.ends[which], made + fractions, np.nan)
+
+    def _minute_key(self, lines: _Lines, layout: _Layout, number: int, origin: int, behind: int) -> tuple[int, bytes]:
+        date = lines.data[origin + layout.begin : origin + layout.at + 5]
+        return number, date + lines.data[behind : behind + layout.zone]
 
     def _minute(self, lines: _Lines, index: int, key: tuple[int, bytes], seconds: float) -> float:
         """Return epoch seconds of a minute, read closely once."""
@@ -355,12 +368,13 @@ class _Lines:
 
     def __init__(self, block: Block) -> None:
         self.data = block.data
-        self.bytes = np.frombuffer(self.data + PADDING, np.uint8)
+        self._padded = self.data + PADDING
+        self.bytes = np.frombuffer(self._padded, np.uint8)
         ends = np.flatnonzero(self.bytes[: len(self.data)] == 10)
         self.ends = np.append(ends, len(self.data))
         self.starts = np.concatenate(([0], ends + 1))
         self.count = len(self.ends)
-        self._last = len(self.bytes) - 32
+        self._last = len(self.bytes) - len(PADDING) // 2  # an item that begins before it ends in the padding
 
     def raw(self, index: int) -> bytes:
         return self.data[self.starts[index] : self.ends[index]]
@@ -376,7 +390,27 @@ class _Lines:
 
     def window(self, begins: Ints, width: int) -> NDArray[np.uint8]:
         """Return so many bytes from each of the places on."""
-        return self.bytes[np.minimum(begins, self._last)[:, None] + np.arange(width)]
+        # Each place of the block seen as the beginning of an item: one copy for each line, no matrix of indices.
+        items = np.ndarray((self._last,), f"V{width}", self._padded, strides=(1,))
+        return items[np.minimum(begins, self._last - 1)].view(np.uint8).reshape(-1, width)
+
+    def words(self, begins: Ints) -> NDArray[np.uint64]:
+        """Return eight bytes from each of the places on, as numbers; the first byte is the lowest."""
+        items = np.ndarray((self._last,), "<u8", self._padded, strides=(1,))
+        return items[np.minimum(begins, self._last - 1)]
+
+    def changes(self, begins: Ints, width: int) -> Bools:
+        """Return at which places other bytes stand than at the place before; always at the first."""
+        changed = np.ones(len(begins), bool)
+        if width < 8:
+            told = self.window(begins, max(width, 1))
+            changed[1:] = (told[1:] != told[:-1]).any(axis=1)
+            return changed
+        changed[1:] = False
+        for offset in {*range(0, width - 8, 8), width - 8}:
+            told = self.words(begins + offset)
+            changed[1:] |= told[1:] != told[:-1]
+        return changed
 
     def brackets(self, which: Ints) -> Ints:
         """Return where the first ``[`` of each line stands, or its end."""
@@ -397,18 +431,19 @@ class _Lines:
 
     def clocks(self, hours: Ints, fraction: bool) -> tuple[Floats, Floats, Ints]:
         """Return seconds of the minute (NaN where no clock stands), their fraction, and where what follows begins."""
-        found = self.window(hours, 19 if fraction else 8)
-        digits = found - np.uint8(48)
-        good = (found[:, 2] == 58) & (found[:, 5] == 58)
-        for column in (0, 1, 3, 4, 6, 7):
-            good &= digits[:, column] <= 9
-        seconds = digits[:, 6] * 10.0 + digits[:, 7]
+        clock = self.words(hours)
+        units = clock & _UNITS
+        good = (clock & ~_UNITS) == _CLOCK_MARKS
+        good &= ((units + _SIXES) & _CARRIES) == 0
+        seconds = ((units >> np.uint64(48)) & np.uint64(15)) * np.uint64(10) + (units >> np.uint64(56))
         good &= seconds < 60
+        whole = np.where(good, seconds.astype(np.float64), np.nan)
         if not fraction:
-            return np.where(good, seconds, np.nan), np.zeros(len(hours)), hours + 8
-        good &= (found[:, 8] == 46) | (found[:, 8] == 44) | (found[:, 8] == 58)
-        fractions, width = _fractions(digits[:, 9:18])
-        return np.where(good, seconds, np.nan), fractions, hours + 9 + width
+            return whole, np.zeros(len(hours)), hours + 8
+        found = self.window(hours + 8, 10)
+        good = (found[:, 0] == 46) | (found[:, 0] == 44) | (found[:, 0] == 58)
+        fractions, width = _fractions(found[:, 1:] - np.uint8(48))
+        return np.where(good, whole, np.nan), fractions, hours + 9 + width
 
     def numbers(self, which: Ints, begins: Ints, width: int, fraction: bool) -> Floats:
         """Return epoch seconds of numbers of so many digits; NaN where another number stands."""

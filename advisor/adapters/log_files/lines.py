@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 LINE_BYTES_MAX = 64 * 1024  # of a longer line, the rest is passed over
-BLOCK_BYTES = 256 * 1024
+BLOCK_BYTES = 1024 * 1024  # what is computed for a block at once costs little for each line of it
 INFLATED_BYTES_MAX = 8 * 1024**3  # of one compressed file; the deadline comes first, but a bomb must end by itself
 
 

@@ -35,7 +35,7 @@ from advisor.values import format_instant
 SLACK_SECONDS = 120.0  # threads write late, buffers flush late, clocks are corrected; two minutes cover all three
 LINES_MAX = 5_000_000
 SECONDS_MAX = 20.0  # of the 30 s that all sources have together
-PART_BYTES = 1024 * 1024  # read newest part first; large enough that its borders cost nothing
+PART_BYTES = 4 * 1024 * 1024  # read newest part first; large enough that its borders cost nothing
 SAMPLE_BYTES = 64 * 1024
 UNDATED_LINES_MAX = 200_000  # without any time at the beginning of a compressed file
 UPTIME_BYTES_MAX = 64 * 1024 * 1024

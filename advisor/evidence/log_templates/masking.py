@@ -27,13 +27,15 @@ _MASK = re.compile(
     r"(?P<status><[2-5]xx>)"
     r"|(?P<uuid>(?<![A-Za-z0-9])[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?![A-Za-z0-9]))"
     r"|(?P<email>(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})"
+    r"|(?P<host>(?<![\w.-])[A-Za-z0-9][\w-]{0,62}(?:\.[\w-]{1,63}){0,8}"
+    r"\.(?!(?:go|java|kt|scala|py|js|ts|rb|php|rs|cs?|cc|cpp|h):)[A-Za-z]{2,24}:\d{2,5}(?![\w.]))"
     r"|(?P<time>(?<!\d)\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\d)"
     r"|(?<![\d:])\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?![\d:]))"
     r"|(?P<ip>(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?(?![\d.])"
     r"|(?<![\w:])(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4})(?![\w:]))"
     r"|(?P<query>\?[^\s\"']+)"
     r"|(?P<hex>0[xX][0-9a-fA-F]+|(?<=@)[0-9a-f]{5,16}(?![A-Za-z0-9]))"
-    r"|(?P<num>(?:(?<![\w)])[+-])?(?<![A-Za-z0-9])\d+(?:[.,_]\d+)*(?:%|[A-Za-zµ]{1,3})?(?![A-Za-z0-9]))"
+    r"|(?P<num>(?:(?<![A-Za-z0-9)])[+-])?(?<![A-Za-z0-9])\d+(?:[.,_]\d+)*(?:%|[A-Za-zµ]{1,3})?(?![A-Za-z0-9]))"
     r"|(?P<hash>(?<![A-Za-z0-9])(?=[a-fA-F]*\d)[0-9a-fA-F]{8,}(?![A-Za-z0-9]))"
     r"|(?P<id>(?<![A-Za-z0-9])(?=[A-Za-z]*\d)[A-Za-z0-9]{10,}(?![A-Za-z0-9]))"
     r"|(?P<digits>\d+)"
@@ -43,6 +45,7 @@ _NAMES = {"hash": "<hex>", "digits": "<num>", "query": "?<*>"}
 # A word of a path that was escaped, or of a length no route has: somebody typed it.
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}|&(?:#\d|[a-z]{2,5};)")
 # The status of an HTTP answer is the one number that must not vanish: its class stays, as a word of its own.
+METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
 _BEFORE_STATUS = (
     r"(?:HTTP/\d(?:\.\d)?\"? |\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) [^\s\"]{1,2000}\"? "
     r"|\b(?:[Hh]ttp[_-]?)?[Ss]tatus(?:[_ -]?[Cc]ode)?\"?(?:[:=] ?| )\"?|\b[Rr]esponse[_ ]?[Cc]ode\"?[:=] ?"
@@ -162,7 +165,7 @@ def shape(text: str, words: Words) -> str:
         text = text[:SHAPE_CHARACTERS_MAX]
     text = _with_status(text)
     if '"' in text or "'" in text:
-        text = _QUOTED.sub("<str>", text)
+        text = _QUOTED.sub(_hide_quoted, text)
     if "=" in text or ":" in text or " user " in text:
         text = _NAMED.sub(_hide_named, text)
     return " ".join(map(words.__getitem__, text.split()))
@@ -211,6 +214,11 @@ def _with_status(text: str) -> str:
     at = found.start("class")
     # Inside a quoted request there is no status; the mark stands behind the quotes and outlives their masking.
     return f"{text[:at]}<{found.group('class')}xx>{text[at + 3 :]}"
+
+
+def _hide_quoted(found: re.Match[str]) -> str:
+    method = found.group()[1:9].partition(" ")[0]
+    return f'"{method} {ANY}"' if method in METHODS else "<str>"
 
 
 def _hide_named(found: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from advisor.evidence import LogTemplate
 from advisor.evidence.log_templates.masking import (
     ANY,
+    METHODS,
     OTHER,
     REDACTED_CHARACTERS_MAX,
     REMEMBERED_MAX,
@@ -33,7 +34,11 @@ from advisor.evidence.log_templates.masking import (
 TEMPLATES_MAX = 2_000  # a large service has some hundred log statements
 CLUSTERS_OF_ONE_LEAF_MAX = 50  # then lines of this length and beginning differ in everything: one template
 BUCKETS_MAX = 400_000  # pairs over all templates, some 40 MB; past it counts stay right, buckets end
-DIFFERENT_WORDS_MAX = 0.34  # of the message: a third may vary ("user alice logged in"), a half is another statement
+FIRST_WORDS_MAX = 100  # more of them, and they are names: further ones are merged like any other word
+PATHS_MAX = 3  # of words that are paths; more in one message were never seen
+DIFFERENT_WORDS_MAX = (
+    0.3  # of the message: a third of a long one varies, of four words one may ("user alice logged in")
+)
 _SEPARATORS = frozenset((":", "-", "--", "|", "=>"))
 
 
@@ -76,7 +81,8 @@ class TemplateMiner:
         self._redact = redact
         self._templates_max = templates_max
         self._known: dict[str, int] = {}
-        self._leaves: dict[tuple[str, int, str], list[int]] = {}
+        self._leaves: dict[tuple[str, int, str, str], list[int]] = {}
+        self._first_words: dict[tuple[str, int, str], set[str]] = {}
         self._clusters: list[_Cluster] = []
         self._rest: int | None = None
         self._pairs = 0
@@ -168,9 +174,10 @@ class TemplateMiner:
             words = [*words[: WORDS_MAX - 1], "<more>"]
         named = level or level_of(text)
         begin = _message_begins(words)
-        # Answers of different classes are different events, however alike their lines are.
-        status = [word for word in words[begin:] if word.endswith("xx>")]
-        leaf = (named, len(words), " ".join((*words[:begin], *status)))
+        # Requests of different methods and answers of different classes are different events, however alike their lines are.
+        status = [word for word in words[begin:] if word.endswith("xx>") or word.strip('"') in METHODS]
+        layout = (named, len(words), " ".join((*words[:begin], *status)))
+        leaf = (*layout, self._first_word(layout, words[begin]) if begin < len(words) else "")
         siblings = self._leaves.get(leaf, [])
         nearest = _nearest([self._clusters[one] for one in siblings], words, begin)
         if nearest is not None:
@@ -185,6 +192,15 @@ class TemplateMiner:
         number = self._make(words, named, text)
         self._leaves.setdefault(leaf, []).append(number)
         return number
+
+    def _first_word(self, layout: tuple[str, int, str], word: str) -> str:
+        """Return the word that lines of one template share: "Accepted" and "Failed" are two events."""
+        if not word.isalpha():
+            return ""
+        words = self._first_words.setdefault(layout, set())
+        if len(words) < FIRST_WORDS_MAX:
+            words.add(word)
+        return word if word in words else ""
 
     def _make(self, words: list[str], level: str, text: str) -> int:
         sample = keep(text, lambda kept: abstract(self._redact(kept)))
@@ -214,11 +230,20 @@ def _nearest(siblings: Sequence[_Cluster], words: Sequence[str], begin: int) -> 
     for index, one in enumerate(siblings):
         # Places that are already open differ from any word, so they are taken off again.
         different = sum(map(ne, one.words, words)) - one.wild
-        if different < best_different and (one.wild + different <= 2 * allowed or one.wild >= len(words) - begin):
+        if allowed < different <= allowed + PATHS_MAX:
+            different -= sum(map(_both_are_paths, one.words, words))
+        if different >= best_different:
+            continue
+        if different <= 0 or one.wild + different <= 2 * allowed or one.wild >= len(words) - begin:
             best, best_different = index, different
             if different <= 0:
                 break
     return best
+
+
+def _both_are_paths(word: str, other: str) -> bool:
+    """Return whether two words differ, but as two numbered files do: that does not make another statement."""
+    return word != other and "/" in word and "/" in other and "<num>" in word and "<num>" in other
 
 
 def _generalise(cluster: _Cluster, words: Sequence[str]) -> None:

@@ -87,7 +87,12 @@ def _quoted(characters: Bytes) -> tuple[Positions, Positions]:
         return found[:0], found[:0]
     rank = np.arange(found.size) - np.repeat(first, size)
     opening = (rank % 2 == 0) & (rank < np.repeat(size, size) - 1) & np.repeat(prose, size)
-    return found[opening], found[np.flatnonzero(opening) + 1]
+    begins, ends = found[opening], found[np.flatnonzero(opening) + 1]
+    # The method of a request stays: three capitals in a row, and what belongs to them.
+    method = (characters[begins + 1] & characters[begins + 2] & characters[np.minimum(begins + 3, ends)] & 96) == 64
+    spaces = np.append(np.flatnonzero(characters == _SPACE), characters.size)
+    behind = spaces[np.searchsorted(spaces, begins)]
+    return np.where(method & (behind < ends), behind, begins), ends
 
 
 def _mask(size: int, begins: Positions, ends: Positions) -> Flags:
