@@ -1222,7 +1222,7 @@ WRONG_PORT = case(
             "bob",
             "storefront: pricing behind its new port",
             (edit(STOREFRONT, "http://pricing:8080", "http://pricing:8090"),),
-            (("storefront", {"calls.pricing.fault": "refused"}),),
+            (("storefront", {"calls.pricing.fault": "refused", "calls.pricing.host": "pricing:8090"}),),
             tag="guilty",
         ),
         Commit(

@@ -89,8 +89,8 @@ class Writer:
         alive = []
         for replica in self.trace.replicas:
             up = (times >= replica.started + 1) & (times < replica.ended)
-            for begin, _ in replica.restarts:  # between the end of a process and the next nothing is scraped
-                up &= ~((times > begin - 10) & (times < begin))
+            for killed, (begin, _) in zip(replica.kills, replica.restarts, strict=True):
+                up &= ~((times > killed) & (times < begin))  # no process, nothing to scrape
             slots.append(replica)
             alive.append(up)
         if not slots:

@@ -441,7 +441,7 @@ PORTAL_HOST = case(
             "erin",
             "portal: identity moves",
             (edit(PORTAL, "https://login.bank.svc", "https://logon.bank.svc"),),
-            (("portal", {"calls.identity.fault": "unresolved"}),),
+            (("portal", {"calls.identity.fault": "unresolved", "calls.identity.host": "logon.bank.svc"}),),
             tag="guilty",
         ),
         Commit(

@@ -221,7 +221,7 @@ def _failures(trace: Trace, style: str, service: str, hosts: Mapping[str, str], 
             seconds = call.timeout if call else params.pool_timeout
             context = {
                 "target": target,
-                "host": hosts.get(target, target),
+                "host": (call.host if call else "") or hosts.get(target, target),
                 "id": int(rng.integers(10_000, 99_999)),
                 "n": int(rng.integers(2, 250)),
                 "seconds": f"{seconds:g}",
@@ -241,9 +241,9 @@ def _failures(trace: Trace, style: str, service: str, hosts: Mapping[str, str], 
                 Event(at, "WARN", service, f"request {rng.integers(10_000, 99_999)} was malformed and refused")
             )
     for replica in trace.replicas:
-        for begin, why in replica.restarts:
+        for killed, (_, why) in zip(replica.kills, replica.restarts, strict=True):
             if why == "heap":
-                events.append(_event(begin - 12, "heap", style, service, "", {}))
+                events += [_event(killed - before, "heap", style, service, "", {}) for before in (9.0, 4.0, 0.5)]
     return events
 
 
@@ -361,36 +361,28 @@ def _ordinary(trace: Trace, style: str, service: str, rng: Any) -> list[Event]:
 def _lifecycle(trace: Trace, style: str, service: str) -> list[Event]:
     events = []
     name = service.replace("-", "").title()
+    application = f"org.example.{service.replace('-', '')}.{name}Application"
+    last = float(trace.times[-1])
     for replica in trace.replicas:
-        begins = [(replica.started, "start"), *replica.restarts]
-        for begin, why in begins:
-            if begin < 0 or begin > trace.times[-1]:
+        begins = [replica.started, *(begin for begin, _ in replica.restarts)]
+        for begin, killed in zip(begins, [*replica.kills, replica.ended], strict=True):
+            if begin < 0 or begin > last:
                 continue
             took = trace.params[min(int(np.searchsorted(trace.times, begin)), len(trace.params) - 1)].startup
-            if why == "liveness":
-                events.append(Event(begin - 11, "INFO", service, "received signal terminated, shutting down"))
             if _LANGUAGE[style] is _JAVA:
-                events.append(
-                    Event(
-                        begin + took * 0.2,
-                        "INFO",
-                        f"org.example.{service}.{name}Application",
-                        f"Starting {name}Application using Java 17.0.11 with PID 1",
-                    )
+                starting = Event(
+                    begin + took * 0.2, "INFO", application, f"Starting {name}Application using Java 17.0.11 with PID 1"
                 )
-                events.append(
-                    Event(
-                        begin + took,
-                        "INFO",
-                        f"org.example.{service}.{name}Application",
-                        f"Started {name}Application in {took * 0.8:.3f} seconds (process running for {took:.3f})",
-                    )
-                )
+                words = f"Started {name}Application in {took * 0.8:.3f} seconds (process running for {took:.3f})"
+                started = Event(begin + took, "INFO", application, words)
             else:
-                events.append(Event(begin + took * 0.3, "INFO", service, f"starting {service}, configuration read"))
-                events.append(Event(begin + took, "INFO", service, f"{service} is listening on :8080"))
-        if 0 < replica.ended < trace.times[-1]:
-            events.append(Event(replica.ended - 1, "INFO", service, "received signal terminated, shutting down"))
+                starting = Event(begin + took * 0.3, "INFO", service, f"starting {service}, configuration read")
+                started = Event(begin + took, "INFO", service, f"{service} is listening on :8080")
+            events += [e for e in (starting, started) if e.at < killed]
+        asked = [at for at, (_, why) in zip(replica.kills, replica.restarts, strict=True) if why == "liveness"]
+        for at in [*asked, replica.ended]:
+            if 0 < at < last:
+                events.append(Event(at, "INFO", service, "received signal terminated, shutting down"))
     return events
 
 

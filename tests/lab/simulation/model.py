@@ -31,6 +31,7 @@ class Call:
         fault: What is wrong with how it is called: ``refused``, ``unauthorized``, ``certificate``, ``unresolved``, or nothing.
         essential: Whether the request fails with the call.
         on_miss: Whether it is called only for what the cache does not hold.
+        host: Under which address, where that is not what the exporters' options say.
     """
 
     per_request: float = 1.0
@@ -39,6 +40,7 @@ class Call:
     fault: str = ""
     essential: bool = True
     on_miss: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Replica:
     generation: int = 0
     ended: float = math.inf
     restarts: list[tuple[float, str]] = field(default_factory=list)
+    kills: list[float] = field(default_factory=list)  # of the processes before those restarts
     kill_at: float = math.inf
     entries: float = 0.0
     leaked: float = 0.0
@@ -195,6 +198,7 @@ def _restart(replica: Replica, params: Params, now: float, why: str, rng: Any) -
     recent = sum(1 for at, _ in replica.restarts if now - at < 900)
     begin = now + BACKOFF_SECONDS[min(recent, len(BACKOFF_SECONDS) - 1)]
     replica.restarts.append((begin, why))
+    replica.kills.append(now)
     _begin(replica, params, begin, rng)
 
 
@@ -535,6 +539,12 @@ class Switch:
     ramp: float = 0.0
 
 
+def _running(params: Params, since: float) -> list[Replica]:
+    """Return replicas that were started one after the other long ago."""
+    starts = [since + number * (params.startup * 0.5 + 4) for number in range(params.replicas)]
+    return [Replica(at, at + params.startup) for at in starts]
+
+
 @dataclass
 class Trace:
     """What happened to one service: a column for each quantity, and its processes."""
@@ -583,14 +593,18 @@ def simulate(
     current = dict(services)
     states = {
         n: State(
-            [Replica(-warm_up - 900 * (i + 1), -warm_up) for i in range(p.replicas)],
+            _running(p, -float(rng.uniform(4, 11)) * 86400),
             disk=p.disk_used,
             desired=p.replicas,
             seen=Seen(max(p.base, 1e-4), p.sigma, 0.0, p.hang_share, p.hang_seconds),
         )
         for n, p in services.items()
     }
-    pending = sorted(switches, key=lambda s: s.at)
+    for switch in sorted((s for s in switches if s.at < -warm_up), key=lambda s: s.at):
+        current[switch.service] = changed(current[switch.service], switch.values)
+        if switch.rollout:
+            states[switch.service].replicas = _running(current[switch.service], switch.at)
+    pending = sorted((s for s in switches if s.at >= -warm_up), key=lambda s: s.at)
     ramps: list[tuple[Switch, Params]] = []
     samples = round(seconds / step) + 1
     rows: dict[str, list[dict[str, float]]] = {n: [] for n in services}

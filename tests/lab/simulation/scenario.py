@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,8 @@ from tests.lab.simulation.history import Edit
 from tests.lab.simulation.model import Params, Switch
 
 MINUTE = 60.0
-ROLLOUT_SECONDS = 75.0  # from a commit to the first new process: sync of the controller, pull of the image
+# From a commit to the first new process: sync of the controller, pull of the image. By the commit's message, so that it is fixed.
+ROLLOUT_SECONDS = (35, 190)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Commit:
     Attributes:
         at: Minutes from the beginning of the window; negative before it.
         does: (service, fields of `Params`); nothing for a commit without effect.
-        after: Seconds until the first new process.
+        after: Seconds until the first new process; by default something within `ROLLOUT_SECONDS`.
         rollout: Whether processes are replaced; by default whether it does something.
         restarts: Services that roll out although nothing changes in how they behave.
         tag: By which the truth names it.
@@ -83,14 +85,16 @@ class Commit:
     edits: tuple[Edit, ...]
     does: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     restarts: tuple[str, ...] = ()
-    after: float = ROLLOUT_SECONDS
+    after: float | None = None
     rollout: bool = True
     all_at_once: bool = False
     tag: str = ""
 
     def switches(self) -> list[Switch]:
         """Return its effects on the services."""
-        at = self.at * MINUTE + self.after
+        low, high = ROLLOUT_SECONDS
+        after = low + zlib.crc32(self.message.encode()) % (high - low) if self.after is None else self.after
+        at = self.at * MINUTE + after
         made = [Switch(at, s, v, self.rollout, self.all_at_once) for s, v in self.does]
         return made + [Switch(at, s, {}, True, self.all_at_once) for s in self.restarts]
 

@@ -49,6 +49,24 @@ def _took(w: Writer, status: str) -> np.ndarray:
     return {"429": mean * 0 + 0.002, "503": mean * 0 + 0.005}.get(status, mean)
 
 
+def hosts(w: Writer, o: dict[str, str], target: str) -> list[tuple[str, np.ndarray]]:
+    """Return under which addresses a service was called, each with where (1) and where not (0)."""
+    usual = o.get(f"host.{target}", target)
+    used = np.array([p.calls[target].host or usual if target in p.calls else usual for p in w.trace.params])
+    return [(str(host), (used == host).astype(float)) for host in sorted(set(used), key=lambda h: h != usual)]
+
+
+def failures(w: Writer, target: str) -> list[tuple[str, np.ndarray]]:
+    """Return how calls failed, a second: by what is wrong with them, or ``timeout`` and ``error``."""
+    t = w.trace
+    failed = t.get(f"call:{target}:failed")
+    late = np.minimum(t.get(f"call:{target}:timeouts"), failed)
+    fault = np.array([p.calls[target].fault if target in p.calls else "" for p in t.params])
+    parts = [(kind, np.where(fault == kind, failed, 0.0)) for kind in sorted(set(fault) - {""})]
+    parts += [("timeout", np.where(fault == "", late, 0.0)), ("error", np.where(fault == "", failed - late, 0.0))]
+    return [(str(kind), rate) for kind, rate in parts if rate.max() > 0.02]
+
+
 # --- Micrometer, Spring, the JVM ------------------------------------------------------------------------------------------
 
 
@@ -76,23 +94,19 @@ def micrometer_http(w: Writer, o: dict[str, str]) -> None:
 @exporter
 def micrometer_client(w: Writer, o: dict[str, str]) -> None:
     """``http_client_requests_seconds``, by called service and outcome."""
-    t = w.trace
+    t, name = w.trace, "http_client_requests_seconds"
+    answered = {"unauthorized": ("401", "CLIENT_ERROR"), "error": ("503", "SERVER_ERROR"), "": ("200", "SUCCESS")}
     for target in t.targets():
-        rate, failed = t.get(f"call:{target}:rate"), t.get(f"call:{target}:failed")
-        name = o.get(f"host.{target}", target)
-        for status, outcome, part in (
-            ("200", "SUCCESS", rate - failed),
-            (o.get("failed", "IO_ERROR"), "UNKNOWN", failed),
-        ):
-            labels = {"client_name": name, "method": "GET", "status": status, "outcome": outcome, "uri": "/{id}"}
-            if status == "200" or part.max() > 0.02:
-                mean = t.get(f"call:{target}:time")
-                w.counter(
-                    "http_client_requests_seconds_count",
-                    part,
-                    labels,
-                    sum_of=("http_client_requests_seconds_sum", mean),
-                )
+        good = t.get(f"call:{target}:rate") - t.get(f"call:{target}:failed")
+        for kind, part in [("", good), *failures(w, target)]:
+            status, outcome = answered.get(kind, ("IO_ERROR", "UNKNOWN"))
+            labels = {"client_name": o.get(f"host.{target}", target), "method": "GET", "status": status}
+            labels |= {
+                "outcome": outcome,
+                "uri": "/{id}",
+                "exception": {"timeout": "ResourceAccessException"}.get(kind, "none"),
+            }
+            w.counter(f"{name}_count", part, labels, sum_of=(f"{name}_sum", t.get(f"call:{target}:time")))
 
 
 @exporter
@@ -249,8 +263,8 @@ def go_client(w: Writer, o: dict[str, str]) -> None:
             {"target": host, "result": "ok"},
             sum_of=(f"{name}_duration_seconds_sum", t.get(f"call:{target}:time")),
         )
-        if failed.max() > 0.02:
-            w.counter(f"{name}_errors_total", failed, {"target": host, "reason": o.get("failed", "error")})
+        for kind, part in failures(w, target):
+            w.counter(f"{name}_errors_total", part, {"target": host, "reason": kind})
         if t.get(f"call:{target}:retried").max() > 0.02:
             w.counter(f"{name}_retries_total", t.get(f"call:{target}:retried"), {"target": host})
 
@@ -290,22 +304,25 @@ def otel_http(w: Writer, o: dict[str, str]) -> None:
 @exporter
 def otel_client(w: Writer, o: dict[str, str]) -> None:
     """``http.client.request.duration`` by server address."""
-    t = w.trace
+    t, name = w.trace, "http_client_request_duration_seconds"
+    said = {
+        "refused": {"error_type": "connection_error"},
+        "unresolved": {"error_type": "name_resolution_error"},
+        "certificate": {"error_type": "secure_connection_error"},
+        "unauthorized": {"http_response_status_code": "401", "error_type": "401"},
+        "error": {"http_response_status_code": "503", "error_type": "503"},
+        "timeout": {"error_type": "timeout"},
+        "": {"http_response_status_code": "200"},
+    }
     for target in t.targets():
-        rate, failed = t.get(f"call:{target}:rate"), t.get(f"call:{target}:failed")
-        labels = {"server_address": o.get(f"host.{target}", target), "http_request_method": "POST"}
-        mean = t.get(f"call:{target}:time")
-        name = "http_client_request_duration_seconds"
-        w.counter(
-            f"{name}_count", rate - failed, {**labels, "http_response_status_code": "200"}, sum_of=(f"{name}_sum", mean)
-        )
-        if failed.max() > 0.02:
-            w.counter(
-                f"{name}_count",
-                failed,
-                {**labels, "error_type": o.get("failed", "timeout")},
-                sum_of=(f"{name}_sum", mean),
-            )
+        good = t.get(f"call:{target}:rate") - t.get(f"call:{target}:failed")
+        for host, where in hosts(w, o, target):
+            for kind, part in [("", good), *failures(w, target)]:
+                if (part * where).max() > 0.02:
+                    labels = {"server_address": host, "http_request_method": "POST", **said[kind]}
+                    w.counter(
+                        f"{name}_count", part * where, labels, sum_of=(f"{name}_sum", t.get(f"call:{target}:time"))
+                    )
 
 
 @exporter
@@ -435,19 +452,18 @@ def celery(w: Writer, o: dict[str, str]) -> None:
 @exporter
 def client_calls(w: Writer, o: dict[str, str]) -> None:
     """Outgoing calls of Python and Node services under names of the house."""
-    t = w.trace
+    t, name = w.trace, o.get("client", "upstream")
     for target in t.targets():
-        rate, failed = t.get(f"call:{target}:rate"), t.get(f"call:{target}:failed")
-        host = o.get(f"host.{target}", target)
-        name = o.get("client", "upstream")
-        w.counter(
-            f"{name}_request_seconds_count",
-            rate,
-            {"upstream": host},
-            sum_of=(f"{name}_request_seconds_sum", t.get(f"call:{target}:time")),
-        )
-        if failed.max() > 0.02:
-            w.counter(f"{name}_failures_total", failed, {"upstream": host})
+        for host, where in hosts(w, o, target):
+            rate, failed = t.get(f"call:{target}:rate") * where, t.get(f"call:{target}:failed") * where
+            w.counter(
+                f"{name}_request_seconds_count",
+                rate,
+                {"upstream": host},
+                sum_of=(f"{name}_request_seconds_sum", t.get(f"call:{target}:time")),
+            )
+            if failed.max() > 0.02:
+                w.counter(f"{name}_failures_total", failed, {"upstream": host})
 
 
 # --- Node.js --------------------------------------------------------------------------------------------------------------
