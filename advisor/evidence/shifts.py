@@ -274,6 +274,7 @@ class _Search:
     reach: float  # how long before ``near`` a burst may have ended
     fading: float  # age at which a change before ``near`` counts half
     shrink: float  # independent samples that count sqrt(1/2) of their effect
+    shortest: int  # samples that a burst has at least
 
     def only(self, chosen: Mask) -> _Search:
         """Return the search for some of the rows."""
@@ -355,6 +356,8 @@ def _search(grid: Array, signs: Indices, near: float | None) -> _Search:
         reach=max(900.0, 10 * step),
         fading=max(20 * step, 0.3 * float(grid[-1] - grid[0])),
         shrink=_shrink(grid.size, near is not None),
+        # Two samples of five minutes around a notice are ten minutes of trouble, not a spike.
+        shortest=_STRETCH_MIN if near is None or step < 240.0 else 2,
     )
 
 
@@ -577,7 +580,7 @@ def _examined(rows: _Rows, search: _Search, first: Indices, end: Indices, low: I
     width = rows.values.shape[1]
     fit = _measured(rows, search, np.maximum(low, first - np.maximum(_BEFORE_USUAL, 3 * (end - first))), first, end)
     fit.since = low
-    lasts = (end - first >= _STRETCH_MIN) | ((end == width) & (end > first))
+    lasts = (end - first >= search.shortest) | ((end == width) & (end > first))
     wanted = (search.signs == 0) | (np.sign(fit.score) == search.signs)
     fit.fitness = np.where(lasts & wanted & (fit.score != 0), _fitness(rows, search, fit), -1.0)
     return fit
