@@ -41,7 +41,9 @@ _ASPECT = {
     Aspect.POOL: "pool",
     Aspect.WORKERS: "workers",
 }
+_SEEN = (Aspect.LATENCY, Aspect.ERRORS, Aspect.REQUESTS)
 WHERE_MIN, WHERE_MAX = -3.0, 2.5  # a place in a graph alone neither convicts nor acquits
+UNSEEN_MIN = -1.0
 _SERIES_MAX = 6  # of one aspect of one service: more statistics of the same thing say nothing new
 
 
@@ -53,6 +55,7 @@ class Around:
         pictures: Of each neighbour that is measured.
         called: Services that the one asked about reaches along calls.
         calling: Services that reach it.
+        shown: Services whose latency or errors are measured: of the others, calm says little.
         shares: Service -> its share of the blame by where the trouble shows, and why; empty where nothing tells.
     """
 
@@ -64,13 +67,15 @@ class Around:
     calling: frozenset[str] = frozenset()
     shares: dict[str, Term] = field(default_factory=dict)
     aliases: dict[str, frozenset[str]] = field(default_factory=dict)
+    shown: frozenset[str] = frozenset()
 
     def where(self, service: str) -> Term | None:
         """Return the term of a service's place: how much likelier it is than any of them by chance."""
         if service not in self.shares or len(self.shares) < 2:
             return None
         share, why = self.shares[service]
-        value = max(WHERE_MIN, min(WHERE_MAX, math.log(max(share, 1e-4) * len(self.shares))))
+        least = WHERE_MIN if service in self.shown else UNSEEN_MIN
+        value = max(least, min(WHERE_MAX, math.log(max(share, 1e-4) * len(self.shares))))
         return value, f"{why} ({share:.0%} of the blame among {len(self.shares)} services)"
 
     def state(self, service: str) -> str:
@@ -142,7 +147,7 @@ def _picture_of(neighbour: Neighbour, incident: Incident, gathered: Gathered, no
             "neighbours": (),
         }
     )
-    return draw_picture(own, evidence)
+    return draw_picture(own, evidence, neighbour=True)
 
 
 def _all_calls(service: str, gathered: Gathered, known: tuple[str, ...], aliases: dict[str, frozenset[str]]) -> Calls:
@@ -188,12 +193,13 @@ def _shares(service: str, around: Around, picture: Picture, noticed: float | Non
     for name, own in around.pictures.items():
         if own.moves:
             series[name] = _series_of(own, times)
-    for name, arrays in _seen_by_callers(around, picture, times).items():
-        series.setdefault(name, {"latency": arrays})
+    for name, seen in _seen_by_callers(around, picture, times).items():
+        series.setdefault(name, seen)
     # By number: what a service is called (an address, a host) says nothing here about whether it is one.
     names = [name for name, one in sorted(series.items()) if one]
     if len(names) < 2 or times.size < 8 or service not in names:
         return {}
+    around.shown = frozenset(name for name in names if {"latency", "errors"} & set(series[name]))
     alias = {name: f"service{number}" for number, name in enumerate(names)}
     measured = [ServiceSeries(alias[name], series[name]) for name in names]
     aspect = _ASPECT.get(picture.work.signal.aspect) if picture.work is not None else None
@@ -244,20 +250,20 @@ def _onto(times: Array, own: Array, step: float, values: Array) -> Array:
     return out
 
 
-def _seen_by_callers(around: Around, picture: Picture, times: Array) -> dict[str, tuple[Array, ...]]:
-    """Return the latency of services that measure nothing themselves, as their callers see it."""
-    found: dict[str, list[Array]] = {}
+def _seen_by_callers(around: Around, picture: Picture, times: Array) -> dict[str, dict[str, tuple[Array, ...]]]:
+    """Return how services that measure nothing themselves look to their callers: latency, errors and calls."""
+    found: dict[str, dict[str, tuple[Array, ...]]] = {}
     for caller in (picture, *around.pictures.values()):
         for move in caller.moves:
-            peer = move.signal.peer
-            if move.signal.scope != "outbound" or move.signal.aspect is not Aspect.LATENCY or not peer:
+            aspect, peer = move.signal.aspect, move.signal.peer
+            if move.signal.scope != "outbound" or aspect not in _SEEN or not peer:
                 continue
             name = next((n for n, texts in around.aliases.items() if peer in texts), plain_name(peer))
-            if name and len(found.get(name, ())) < 2:
-                found.setdefault(name, []).append(
-                    _onto(times, caller.signals.times, caller.signals.step, move.signal.values)
-                )
-    return {name: tuple(arrays) for name, arrays in found.items()}
+            arrays = found.setdefault(name, {}) if name else {}
+            arrays.setdefault(
+                _ASPECT[aspect], (_onto(times, caller.signals.times, caller.signals.step, move.signal.values),)
+            )
+    return found
 
 
 def relation_of(around: Around, service: str) -> Relation:

@@ -21,6 +21,8 @@ from advisor.diagnosis.knobs import Knob
 from advisor.diagnosis.picture import Picture, growth_of
 from advisor.diagnosis.surroundings import judge_peer, judge_work_capacity, judge_work_load
 from advisor.evidence import Gathered, Relation
+from advisor.evidence.aspects import Aspect
+from advisor.evidence.topology import closest
 from advisor.values import CauseKind, format_number
 
 # Keys that decide how the service waits for what it calls: a slow dependency does not excuse a change of these.
@@ -37,6 +39,12 @@ _OF_CALLS = (
     "tls",
     "credential",
 )
+_WAITING_FAMILIES = frozenset(
+    "remote_timeout retries endpoints db_timeout proxy_timeout pool_acquire_timeout retry_backoff hedging circuit_breaker dns"
+    " proxy_settings read_routing".split()
+)
+_OF_THE_PLACE = ("calls to it", "its own state")
+CALLS_MOVED, CALLS_FLAT = 1.3, 1.1
 CHANGE_EXPLAINS = 2.0  # a change of the called service scores so much: then the service itself is not the last word
 
 
@@ -64,7 +72,7 @@ def find_candidates(
                 c.add("where it shows", *own)
         load, capacity = judge_work_load(service, picture), judge_work_capacity(service, picture)
         peers = [judge_peer(peer, picture, gathered.logs) for peer in around.peers()]
-        beyond = _changes_around(picture, gathered, knobs, around, changed)
+        beyond = _changes_around(picture, gathered, knobs, around, changed, {p.cause.service: p for p in peers})
         candidates = [*changed, *beyond, load, capacity, *peers, unknown]
         _explain_away_work(candidates)
     return sorted(candidates, key=lambda c: (-c.score, c.cause.commit or "~", c.cause.path or "", c.cause.key or ""))
@@ -89,7 +97,12 @@ def _changes_behind_waiting(
 
 
 def _changes_around(
-    picture: Picture, gathered: Gathered, knobs: tuple[Knob, ...], around: Around, own: list[Candidate]
+    picture: Picture,
+    gathered: Gathered,
+    knobs: tuple[Knob, ...],
+    around: Around,
+    own: list[Candidate],
+    peers: Mapping[str, Candidate],
 ) -> list[Candidate]:
     """Return the changes of other services, each held against the trouble that it could have caused."""
     known = {(c.cause.commit, c.cause.path, c.cause.key) for c in own}
@@ -112,9 +125,12 @@ def _changes_around(
         for c in judge_changes(name, held_against, evidence, knobs, called=calling):
             if (c.cause.commit, c.cause.path, c.cause.key) in known:
                 continue
-            _place(c, name, relation, around, troubled)
+            _place(c, name, relation, around, picture)
             if where is not None and not calling:
                 c.add("where it shows", *where)
+            for term in peers[name].terms if name in peers and relation is Relation.CALLED else ():
+                if term.name in _OF_THE_PLACE:  # what speaks for the service being at fault speaks for its changes
+                    c.add(term.name, term.value, term.why)
             out.append(c)
     return out
 
@@ -125,19 +141,34 @@ def _with_starts_of(theirs: Picture, ours: Picture) -> Picture:
     return replace(ours, signals=signals)
 
 
-def _place(c: Candidate, name: str, relation: Relation, around: Around, troubled: bool) -> None:
-    """Add what speaks against a change elsewhere: no way from it to the trouble, or a service that went on as before."""
+def _place(c: Candidate, name: str, relation: Relation, around: Around, picture: Picture) -> None:
+    """Add what speaks against a change elsewhere: no way from it to the trouble, or a caller that calls as before."""
     if relation is Relation.OTHER:
         if around.calls:
             c.add("another service", -2.0, f"no call between {name} and {around.service} is known")
         else:
             c.add("another service", -0.8, f"it acts on {name}; who calls whom is not known")
-    elif relation is Relation.CALLING:
-        c.add("another service", -0.4, f"it acts on {name}, which calls {around.service}")
-    else:
+    elif relation is Relation.CALLED:
         c.add("another service", -0.2, f"it acts on {name}, which {around.service} calls")
-        if not troubled and around.state(name) == "well":
-            c.add("its own state", -1.2, f"{name} went on as before by its own metrics")
+    else:
+        c.add("another service", -0.4, f"it acts on {name}, which calls {around.service}")
+        growth = _calls_from(name, picture)
+        if growth is not None and growth >= CALLS_MOVED:
+            c.add("calls from it", 1.5, f"requests grew ×{format_number(growth)} at the same time")
+        elif growth is not None and growth <= CALLS_FLAT:
+            c.add("calls from it", -1.5, f"as many requests came as before (×{format_number(growth)})")
+
+
+def _calls_from(name: str, picture: Picture) -> float | None:
+    """Return how requests of a caller grew, as the service in trouble counts them; all requests where callers are not told apart."""
+    of_caller = [
+        m
+        for m in picture.moves
+        if m.signal.aspect is Aspect.REQUESTS and m.signal.scope == "inbound" and closest(m.signal.peer, (name,))
+    ]
+    if of_caller:
+        return growth_of(picture, of_caller[0].signal.values)
+    return picture.load_growth
 
 
 def _not_later(theirs: Picture, ours: Picture) -> bool:
@@ -174,7 +205,7 @@ def _explain_away_work(candidates: list[Candidate]) -> None:
     for c in candidates:
         if c.kind is not CauseKind.DEPENDENCY:
             continue
-        if best_of.get(c.cause.service, -99.0) >= CHANGE_EXPLAINS:
+        if best_of.get(c.cause.service, -99.0) >= max(CHANGE_EXPLAINS, c.score):
             c.add("explained by a change there", -3.0, f"a change of {c.cause.service} explains its trouble")
     strong = [c for c in candidates if c.kind is CauseKind.DEPENDENCY and c.score >= CHANGE_EXPLAINS]
     if strong:
@@ -241,7 +272,7 @@ def _explain_away(picture: Picture, candidates: list[Candidate]) -> None:
     dependency = next((c for c in candidates if c.kind is CauseKind.DEPENDENCY), None)
     if dependency is not None and any(t.name == "dependency latency" and t.value >= 2.5 for t in dependency.terms):
         for c in changes:
-            if c.knob is None or c.knob.family not in ("remote_timeout", "retries", "endpoints"):
+            if c.knob is None or c.knob.family not in _WAITING_FAMILIES:
                 c.add("explained by the dependency", -1.5, "calls to a dependency became slow at the same time")
     if moved or picture.squeezed:
         return

@@ -26,6 +26,8 @@ from advisor.incident import Incident, Symptom
 from advisor.values import CauseKind, Record, format_bytes, format_instant, format_number, format_seconds
 
 DIAGNOSED_FROM = 0.6  # of all that was considered; below, the next question is worth more than an answer
+SURE_FROM = 0.95  # from here on it does not matter that a rival came at the same time
+RIVAL_FROM = 0.03
 CAPPED_PROBABILITY = 0.5  # with a required source missing nothing is called a diagnosis
 HYPOTHESES_MAX = 10
 
@@ -106,7 +108,8 @@ def diagnose(
         if c is top or (top.cause.commit is not None and c.cause.commit == top.cause.commit)
     )
     support = min(support, CAPPED_PROBABILITY) if blind else min(support, 1.0)
-    decided = not blind and top.kind is not CauseKind.UNKNOWN and support >= DIAGNOSED_FROM
+    rival = _not_told_apart(candidates, shares) if support < SURE_FROM and not picture.of_memory else None
+    decided = not blind and top.kind is not CauseKind.UNKNOWN and support >= DIAGNOSED_FROM and rival is None
     started = picture.onset.at if picture.onset else picture.trouble_at
     if decided:
         plan = plan_verification(
@@ -127,7 +130,7 @@ def diagnose(
             kind=CauseKind.UNKNOWN,
             cause=None,
             probability=round(support, 4),
-            summary=_undecided(blind, top, support, picture),
+            summary=_undecided(blind, top, support, picture, rival),
             claims=_vital_claims(notebook, picture),
             warnings=tuple(warnings),
         )
@@ -323,9 +326,49 @@ def _summary(top: Candidate, picture: Picture, service: str) -> str:
     return f"{what} runs out: {top.summary}"
 
 
-def _undecided(blind: str, top: Candidate, support: float, picture: Picture) -> str:
+def _not_told_apart(candidates: list[Candidate], shares: list[float]) -> Candidate | None:
+    """Return another commit that came at the same time as the best one, where nothing that was measured tells them apart.
+
+    That one kind of change is at fault more often than another is no evidence about these two.
+    """
+    top = candidates[0]
+    if top.change is None or _singled_out(top):
+        return None
+    for c, share in zip(candidates[1:], shares[1:], strict=True):
+        if c.change is None or c.cause.commit == top.cause.commit or c.cause.service != top.cause.service:
+            continue
+        # What a key does that nobody listed is as open as what a release does.
+        as_likely = _mechanism_of(c) >= _mechanism_of(top) - 0.8 or (top.kind is CauseKind.DEPLOY and c.knob is None)
+        if as_likely and share >= RIVAL_FROM and _timing_of(c) >= _timing_of(top) - 0.3 and not _speaks_against(c):
+            return c
+    return None
+
+
+def _singled_out(c: Candidate) -> bool:
+    return any(t.name in ("metric in the middle", "log", "took effect") and t.value >= 0.5 for t in c.terms)
+
+
+def _timing_of(c: Candidate) -> float:
+    return sum(t.value for t in c.terms if t.name in ("timing", "rollout delay", "ran well with it", "rolled out"))
+
+
+def _mechanism_of(c: Candidate) -> float:
+    return sum(t.value for t in c.terms if t.name == "mechanism")
+
+
+def _speaks_against(c: Candidate) -> bool:
+    names = ("mechanism", "metric in the middle", "already reverted", "its own state", "size")
+    return any(t.name in names and t.value <= -0.9 for t in c.terms)
+
+
+def _undecided(blind: str, top: Candidate, support: float, picture: Picture, rival: Candidate | None = None) -> str:
     if blind:
         return f"no diagnosis: {blind}"
+    if rival is not None:
+        return (
+            f"{top.summary} and {rival.summary} took effect together, and nothing that was measured tells them apart;"
+            f" next: {top.next_check or 'take back one of them, and watch'}"
+        )
     if top.kind is CauseKind.UNKNOWN:
         trouble = (
             f"{WORDS[picture.resource]} runs out"

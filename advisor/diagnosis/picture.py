@@ -12,7 +12,6 @@ import numpy as np
 
 from advisor.diagnosis.jvm import Memory, quantity_of, read_memory, size_of
 from advisor.diagnosis.work import (
-    RESOURCE_OF,
     SYMPTOM_OF,
     Move,
     aspects_asked,
@@ -22,6 +21,8 @@ from advisor.diagnosis.work import (
     log_signal,
     read_all,
     read_moves,
+    resource_asked,
+    resource_of,
 )
 from advisor.evidence import CommitChange, Gathered, LogAnswer
 from advisor.evidence.aspects import Aspect
@@ -32,6 +33,7 @@ from advisor.incident import MEMORY_SYMPTOMS, Incident, Symptom, read_symptoms
 PRESSURE_RATIO = 0.82  # a floor above this share of the ceiling leaves the collector no room to work
 GC_SHARE_HIGH = 0.25  # of wall time; HotSpot itself gives up at 0.98
 CRASH_RATIO = 0.85  # a process that ended this near to its ceiling most likely ended of it
+GROWN_FACTOR = 1.3  # a process without a known limit that takes so much more than before is worth a look
 GROWTH_SHARE = 0.12  # of the ceiling; less growth over a life is warm-up or noise
 
 RESOURCE = {
@@ -128,10 +130,10 @@ class Picture:
         """Return what is in trouble, by the mechanisms' word, with its weight: what was chosen 1, what moved along less."""
         found = {self.resource: 1.0}
         if self.precursor is not None:
-            found.setdefault(RESOURCE_OF.get(self.precursor.signal.aspect, "rss"), 1.0)
+            found.setdefault(resource_of(self.precursor.signal) or "rss", 1.0)
         onset = self.onset
         for move in self.moves:
-            word = RESOURCE_OF.get(move.signal.aspect, "")
+            word = resource_of(move.signal)
             if not word or not move.harmful or move.shift is None or move.signal.scope == "outbound":
                 continue
             if onset is None or move.shift.latest >= onset.earliest - 2 * self.signals.step:
@@ -158,8 +160,8 @@ class Picture:
         return np.asarray(self.floor / top)
 
 
-def draw_picture(incident: Incident, gathered: Gathered) -> Picture:
-    """Return what is wrong and since when."""
+def draw_picture(incident: Incident, gathered: Gathered, neighbour: bool = False) -> Picture:
+    """Return what is wrong and since when; of a neighbour, whatever is used up counts as trouble too."""
     logs = gathered.logs
     restarts = [at.timestamp() for at in logs.restarts] if logs else []
     signals = build_signals(gathered.metrics, gathered.step_seconds or 1.0, restarts)
@@ -181,9 +183,11 @@ def draw_picture(incident: Incident, gathered: Gathered) -> Picture:
         _find_trouble(picture, noticed)
         about_memory = bool(picture.symptom_times) or (bool(asked) and asked[0] in MEMORY_SYMPTOMS)
         if not about_memory and not _memory_presses(picture) and (asked or picture.trouble_at is None):
-            _draw_work(picture, asked, noticed)
+            _draw_work(picture, asked, noticed, neighbour)
         elif picture.trouble_at is not None:
             _find_onset(picture)
+        elif about_memory and picture.resource == "rss":
+            _draw_growth(picture, noticed)
         if picture.trouble_at is not None:
             picture.load_growth = _load_growth(picture)
     elif picture.symptom_times:
@@ -218,16 +222,35 @@ def _memory_presses(picture: Picture) -> bool:
     return bool(busy.size >= 5)
 
 
-def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | None) -> None:
+def _draw_growth(picture: Picture, noticed: float | None) -> None:
+    """Set the trouble of a process whose memory grows towards no limit that is known, where that was asked about."""
+    times, step = picture.signals.times, picture.signals.step
+    grown = [
+        m
+        for m in picture.moves
+        if m.signal.aspect is Aspect.MEMORY and m.signal.scope == "own" and m.harmful and m.factor >= GROWN_FACTOR
+    ]
+    best = max(grown, key=lambda m: (m.signal.rank, m.shift.score if m.shift else 0.0, m.signal.key), default=None)
+    if best is None or best.shift is None:
+        return
+    shift = best.shift
+    at = max(best.certain, shift.at) + 5 * step
+    picture.trouble_at = min(float(times[-1]), max(at, noticed) if noticed is not None else float(times[-1]))
+    picture.onset = Onset(shift.at, shift.earliest - 2 * step, max(best.certain, shift.at), shift.censored, shift.kind)
+    picture.baseline, picture.growth = None, best.factor
+    picture.symptoms = picture.symptoms or (Symptom.HEAP_PRESSURE,)
+
+
+def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | None, anything: bool) -> None:
     """Set the trouble of the service's work: its signal, when it began, and when it was certain."""
     times, step = picture.signals.times, picture.signals.step
-    work = choose_trouble(picture.moves, asked, noticed, step)
+    work = choose_trouble(picture.moves, asked, noticed, step, anything)
     picture.trouble_at, picture.onset, picture.squeezed, picture.growth = None, None, False, 1.0
     wanted = aspects_asked(asked)
     picture.asked_measured = not wanted or any(m.signal.aspect in wanted for m in picture.moves)
     if work is None or work.shift is None:
         if wanted:
-            picture.resource = RESOURCE_OF[wanted[0]]
+            picture.resource = resource_asked(asked)
             own = [m for m in picture.moves if m.signal.aspect in wanted]
             if own:
                 picture.vital = picture.floor = own[0].signal.values
@@ -235,7 +258,7 @@ def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | No
                 picture.work = own[0]
         return
     shift = work.shift
-    picture.work, picture.resource = work, RESOURCE_OF[work.signal.aspect]
+    picture.work, picture.resource = work, resource_of(work.signal)
     picture.vital = picture.floor = work.signal.values
     picture.ceiling = np.full(times.shape, np.nan)
     tolerance = max(2 * step, 0.005 * float(times[-1] - times[0]))
@@ -407,6 +430,9 @@ def _choose_resource(picture: Picture, noticed: float | None) -> None:
     else:
         picture.resource = _most_pressed(picture)
     _set_vital(picture)
+    if picture.resource == "heap" and not picture.measured and picture.signals.get("rss") is not None:
+        picture.resource = "rss"  # no JVM: what the process takes is what there is to see
+        _set_vital(picture)
 
 
 def _set_vital(picture: Picture) -> None:

@@ -23,7 +23,7 @@ from advisor.incident import Symptom
 # Which aspects show a symptom, the one that says it best first.
 ASPECTS_OF: dict[Symptom, tuple[Aspect, ...]] = {
     Symptom.LATENCY: (Aspect.LATENCY,),
-    Symptom.ERRORS: (Aspect.ERRORS, Aspect.AVAILABILITY),
+    Symptom.ERRORS: (Aspect.ERRORS, Aspect.AVAILABILITY, Aspect.THROTTLING),
     Symptom.POOL_EXHAUSTED: (Aspect.POOL,),
     Symptom.THREADS_EXHAUSTED: (Aspect.WORKERS, Aspect.POOL),
     Symptom.QUEUE_GROWTH: (Aspect.QUEUE,),
@@ -44,7 +44,7 @@ SYMPTOM_OF: dict[str, Symptom] = {
     "disk": Symptom.DISK_FULL,
 }
 # The word of the mechanisms (knobs.yaml) for an aspect in trouble.
-RESOURCE_OF: dict[Aspect, str] = {
+_RESOURCE_OF: dict[Aspect, str] = {
     Aspect.LATENCY: "latency",
     Aspect.ERRORS: "errors",
     Aspect.AVAILABILITY: "errors",
@@ -57,6 +57,16 @@ RESOURCE_OF: dict[Aspect, str] = {
     Aspect.REQUESTS: "throughput",
     Aspect.DISK: "disk",
 }
+_OF_CPU = re.compile(r"cpu|cfs|sched", re.I)
+
+
+def resource_of(signal: AspectSignal) -> str:
+    """Return the word of the mechanisms for what a signal shows; empty where it shows no trouble by itself."""
+    if signal.aspect is Aspect.THROTTLING and not _OF_CPU.search(signal.key):
+        return "errors"  # turned away by a rate limit, not slowed down by a quota
+    return _RESOURCE_OF.get(signal.aspect, "")
+
+
 # What users of a service notice; the rest explains it.
 _FELT = (Aspect.ERRORS, Aspect.LATENCY, Aspect.AVAILABILITY, Aspect.RESTARTS, Aspect.QUEUE)
 # How much of a move is worth a page, whatever the noise: factor, and absolute step where the level before was near nothing.
@@ -121,8 +131,10 @@ class Move:
         before, after = self.shift.before, self.shift.after
         if abs(after - before) < step:
             return False
-        if self.signal.aspect in _USED_UP and self.signal.unit == "share" and after < SHARE_IN_TROUBLE:
-            return False
+        if self.signal.aspect in _USED_UP and self.signal.unit == "share":
+            used = after if self.signal.worse > 0 else 1.0 - after  # of a disk what is left is exported as often
+            if used < SHARE_IN_TROUBLE:
+                return False
         low, high = sorted((abs(before), abs(after)))
         return low < 1e-9 or high / low >= factor
 
@@ -205,13 +217,21 @@ def find_precursor(moves: tuple[Move, ...], times: Array, earliest: float, step:
     found = []
     for m in moves:
         shift = m.shift
-        if shift is None or shift.score < CLEAR or shift.at > earliest - apart or shift.ended_at is not None:
+        direction = m.signal.worse or 1
+        if (
+            shift is None
+            or shift.score * direction < CLEAR
+            or shift.at > earliest - apart
+            or shift.ended_at is not None
+        ):
             continue
         piles = m.signal.aspect in _PILES_UP or _PILED.search(m.signal.key) is not None
-        if not piles or m.signal.scope == "outbound" or m.signal.rank < -1 or m.factor < PILED_FACTOR:
+        if not piles or m.signal.scope == "outbound" or m.signal.rank < -1:
+            continue
+        if (m.factor if direction > 0 else 1.0 / m.factor) < PILED_FACTOR:
             continue
         chosen = (times >= shift.at) & (times <= earliest)
-        if agreement(times[chosen], m.signal.values[chosen]) >= 0.7:
+        if direction * agreement(times[chosen], m.signal.values[chosen]) >= 0.7:
             found.append(m)
     return max(
         found, key=lambda m: (m.signal.rank >= 0, abs(m.shift.score) if m.shift else 0.0, m.signal.key), default=None
@@ -219,11 +239,12 @@ def find_precursor(moves: tuple[Move, ...], times: Array, earliest: float, step:
 
 
 def choose_trouble(
-    moves: tuple[Move, ...], asked: tuple[Symptom, ...], noticed: float | None, step: float
+    moves: tuple[Move, ...], asked: tuple[Symptom, ...], noticed: float | None, step: float, anything: bool = False
 ) -> Move | None:
     """Return the move that is the trouble: of what was asked about, else of what users notice.
 
-    Where nothing measures what was asked about, whatever is used up (a pool, threads, CPU) stands in for it.
+    Where nothing measures what was asked about, whatever is used up (a pool, threads, CPU) stands in for it; so it does with
+    ``anything``, for a service that was not asked about.
     """
     harmful = [m for m in moves if m.harmful and _near(m, noticed, step)]
     whole = [m for m in harmful if m.signal.rank >= 0]
@@ -237,8 +258,8 @@ def choose_trouble(
         [m for m in harmful if m.signal.aspect in _FELT and m.signal.scope == "inbound"],
         [m for m in harmful if m.signal.aspect in _FELT and m.signal.scope == "own"],
     ]
-    if asked and not measured:
-        groups.append([m for m in harmful if m.signal.aspect in RESOURCE_OF and m.signal.aspect is not Aspect.REQUESTS])
+    if anything or (asked and not measured):
+        groups.append([m for m in harmful if resource_of(m.signal) and m.signal.aspect is not Aspect.REQUESTS])
     return next((max(group, key=lambda m: _weight(m, aspects)) for group in groups if group), None)
 
 
@@ -249,7 +270,7 @@ def _weight(move: Move, aspects: list[Aspect]) -> tuple[float, float, str]:
     own = {"inbound": 1.0, "own": 0.5, "outbound": 0.0}.get(move.signal.scope, 0.0)
     from_log = 0.6 if move.signal.names[:1] == (LOG_KEY,) else 0.0
     size = math.log1p(abs(shift.score)) if shift is not None else 0.0
-    return order + own - from_log, size, move.signal.key
+    return order + own - from_log, 0.5 * move.signal.rank + size, move.signal.key
 
 
 def _near(move: Move, noticed: float | None, step: float) -> bool:
@@ -261,6 +282,11 @@ def _near(move: Move, noticed: float | None, step: float) -> bool:
         return True
     slack = max(300.0, 6 * step)
     return shift.at <= noticed + slack and (shift.ended_at is None or shift.ended_at >= noticed - slack)
+
+
+def resource_asked(asked: tuple[Symptom, ...]) -> str:
+    """Return the word of the mechanisms for what was asked about first."""
+    return next((_RESOURCE_OF[ASPECTS_OF[s][0]] for s in asked if s in ASPECTS_OF), "")
 
 
 def aspects_asked(asked: tuple[Symptom, ...]) -> tuple[Aspect, ...]:

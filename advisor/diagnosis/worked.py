@@ -35,6 +35,7 @@ from advisor.values import format_number
 CODE_STRENGTH = 0.8  # a new image may do anything to the work, a little less surely than a knob that is known to
 _LIMIT_WORDS = frozenset("max maximum limit capacity size replicas desired core config quota".split())
 _PLAIN = frozenset("true false none null yes no on off enabled disabled default auto always never".split())
+_OF_ALL_WORK = (Aspect.REQUESTS, Aspect.LATENCY, Aspect.ERRORS)
 _LOUD = ("ERROR", "FATAL", "CRITICAL", "SEVERE", "WARN", "WARNING")
 
 
@@ -81,8 +82,9 @@ def _mechanism(c: Candidate, picture: Picture, called: bool) -> float:
     if not found and knob.effect is Effect.CODE and not called:
         found = [(CODE_STRENGTH, picture.resource, knob.says)]
     if not found:
-        none = knob.effect is Effect.NONE
-        c.add("mechanism", -2.5 if none else -1.2, f"{knob.family} is not known to act on {WORDS[picture.resource]}")
+        # Labels and the like act on nothing; any other family may still act in a way that nobody wrote down.
+        none = not any((knob.harms.smaller, knob.harms.larger, knob.harms.other, knob.moves))
+        c.add("mechanism", -2.5 if none else -1.0, f"{knob.family} is not known to act on {WORDS[picture.resource]}")
         return -1.0 if none else 0.2
     strength, word, says = max(found, key=lambda one: (one[0], one[1]))
     if strength > 0:
@@ -141,8 +143,10 @@ def _middle(c: Candidate, picture: Picture, strength: float) -> None:
         and m.shift.at <= picture.trouble_at + slack
     ]
     if not moved:
-        first = options[0]
+        first = next((m for m in options if m.signal.aspect not in _OF_ALL_WORK), None)
         hidden = knob is None or knob.hidden
+        if first is None:
+            return  # requests and their time stand in the middle of nothing
         c.add("metric in the middle", -0.4 if hidden else -0.9, f"{first.signal.names[0]} did not move")
         return
     best = max(moved, key=lambda m: (abs(m.shift.score) if m.shift else 0.0, m.signal.key))

@@ -404,7 +404,11 @@ def _kind_by_words(
         form = "timer" if time_like and not (counter and part == "total") else form
         if form == "timer" and part == "count":
             cumulative = True
-    elif held & {"max", "maximum", "limit", "limits", "capacity", "quota", "maxclients"} and form == "gauge":
+    elif (
+        held & {"max", "maximum", "limit", "limits", "capacity", "quota", "maxclients"}
+        and form == "gauge"
+        and not held & {"limited", "exceeded", "throttled", "rejected"}  # how often a limit was met is no limit
+    ):
         form, worse = "limit", 0
     elif aspect in (Aspect.POOL, Aspect.WORKERS) and words[-1:] == ("size",) and form == "gauge":
         form, worse = "limit", 0  # how many there are, of which some are in use
@@ -595,6 +599,12 @@ def is_error(labels: Mapping[str, str]) -> bool | None:
     return verdict
 
 
+def is_refusal(labels: Mapping[str, str]) -> bool:
+    """Return whether a series counts requests answered with a client error (4xx): mostly the caller's own, until many are."""
+    values = [labels.get(label, "").strip().lower() for label in _STATUS_LABELS if label in labels]
+    return any(re.fullmatch(r"4(\d\d|xx|\*\*)?|client_error", value) for value in values)
+
+
 @lru_cache(maxsize=8192)
 def _status(label: str, value: str) -> bool | None:
     if label == "success":
@@ -622,6 +632,9 @@ _POOL_NAME_LABELS = tuple(
     "pool pool_name db_client_connections_pool_name db_client_connection_pool_name name queue queue_name topic"
     " consumergroup db_name datname proxy cache client_id".split()
 )
+
+
+_STORES = ("pg_", "mysql_", "redis_", "mongodb_", "memcached_", "elasticsearch_")
 
 
 @dataclass(slots=True)
@@ -660,6 +673,8 @@ def _row(s: Series, number: int, own: str) -> _Row | None:
     if aspect is Aspect.ERRORS and failed is False:
         aspect, worse = Aspect.OTHER, 0  # the label says that it was the caller's mistake, or none
     peer, scope = _peer_and_scope(s.name, labels, aspect, scope, own)
+    if aspect is Aspect.LATENCY and kind.base.startswith(_STORES):
+        scope = OUTBOUND  # what an exporter beside the service says of its store is not what the service answers
     if scope == _FOREIGN:
         return None
     return _Row(
@@ -1020,6 +1035,12 @@ class _Reader:
                 peer=peer,
                 worse=1,
             )
+
+        turned_away = [r for r in counts if r.failed is False and is_refusal(r.labels)]
+        if turned_away and len(turned_away) < len(counts):
+            share = np.minimum(_ratio(self.rate(turned_away), everything), 1.0)
+            name = key[:-1] + ",refused}" if key.endswith("}") else key + "{refused}"
+            self.emit(turned_away, Aspect.ERRORS, share, name, "share", -2, peer=peer, worse=1)
 
     def _parts(self, sums: list[_Row], counts: list[_Row]) -> list[tuple[str, list[_Row], list[_Row]]]:
         """Return the busiest peers and routes of a family where there are several, each with its own rows."""
