@@ -220,6 +220,14 @@ def test_five_minute_samples_whose_last_ones_are_abnormal(last: int) -> None:
     assert shift is not None and shift.score > CLEAR
 
 
+def test_two_samples_of_five_minutes_are_a_burst_where_somebody_noticed() -> None:
+    values = np.r_[0.08 + noise(54, 40, 0.005), 0.3, 0.35, 0.08, 0.081, 0.079, 0.08]
+    shift = found(values, step=300.0, near=41)
+    assert at(shift, 300.0) == 40
+    assert shift is not None and shift.ended_at == T0 + 42 * 300.0
+    assert shift.score > CLEAR
+
+
 def test_too_near_to_the_beginning_is_censored() -> None:
     shift = found([0.08, 0.085, 0.4, 0.41, 0.39, 0.42], step=300.0, near=2)
     assert at(shift, 300.0) == 2
@@ -413,6 +421,7 @@ def test_what_does_not_fit_is_refused(position: int) -> None:
     for bad in (
         lambda: find_shifts(times[:9], matrix),
         lambda: find_shifts(np.r_[times[:9], np.nan], matrix),
+        lambda: find_shifts(times * 1e290, matrix),
         lambda: find_shifts(times, matrix, worse=[1]),
         lambda: find_shifts(times, matrix, worse=2),
         lambda: find_shifts(times, matrix, near=float("nan")),
