@@ -88,7 +88,7 @@ class Weights:
 
     own: float = 1.0
     size: float = 1.0
-    resource: float = 1.0
+    resource: float = 1.3
     traffic: float = 1.0
     unreachable: float = 2.5
     address: float = 1.0
@@ -141,7 +141,10 @@ def _in_order(services: Sequence[ServiceSeries], times: Array) -> tuple[list[Ser
     if order.size == times.size and np.array_equal(order, np.arange(times.size)):
         return list(once), times
     moved = [
-        ServiceSeries(s.service, {a: tuple(np.asarray(v)[order] for v in vs if np.shape(v) == times.shape) for a, vs in s.series.items()})
+        ServiceSeries(
+            s.service,
+            {a: tuple(np.asarray(v)[order] for v in vs if np.shape(v) == times.shape) for a, vs in s.series.items()},
+        )
         for s in once
     ]
     return moved, times[order]
@@ -458,7 +461,7 @@ def _silenced(terms: _Terms, i: int, graph: CallGraph, troubles: list[Trouble], 
     silent = _unasked(i, graph, troubles)
     if silent >= SILENT:
         text = f"{silent:.0%} of what it usually reports is missing, though its callers went on"
-        terms.add("silence", weights.silence * (2.0 + 4.0 * silent), text)
+        terms.add("silence", weights.silence * (3.0 + 4.0 * silent), text)
 
 
 def _unasked(i: int, graph: CallGraph, troubles: list[Trouble]) -> float:
@@ -469,7 +472,9 @@ def _unasked(i: int, graph: CallGraph, troubles: list[Trouble]) -> float:
         return silent
     went = [(c.usual_rate or 1.0, 1.0 - c.silent if c.silent >= SILENT else min(1.0, c.growth)) for c in callers]
     went_on = sum(r * g for r, g in went) / sum(r for r, _ in went)
-    return silent if went_on > 0.4 else 0.0
+    hurt = max(max(c.latency, c.errors) for c in callers)
+    blind = not any(c.measured & {"latency", "errors"} for c in callers)
+    return silent if went_on > 0.4 and (hurt > 2 or blind) else 0.0
 
 
 def localize_changes(

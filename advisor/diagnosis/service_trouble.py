@@ -524,7 +524,7 @@ def _silent_part(silent: Array, aspects: Mapping[str, list[int]], trouble: Troub
     parts = [float(silent[r]) for aspect, places in aspects.items() if aspect != "requests" for r in places]
     if trouble.usual_rate is not None:
         parts.append(max(float(silent[aspects["requests"][0]]), 1.0 if trouble.growth < 0.1 else 0.0))
-    return float(np.mean(parts)) * samples / (samples + 1.0) if parts else 0.0
+    return float(np.mean(parts)) * samples / (samples + 3.0) if parts else 0.0  # two missing samples are a late scrape
 
 
 def _onsets(times: Array, rows: Rows, window: Window) -> list[float | None]:

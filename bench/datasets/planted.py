@@ -81,7 +81,7 @@ def _try(
                 values[bad] *= 1 + (factor - 1) * part
         size *= 0.2
     shape = np.clip(chance.uniform(0.5, 1.0, bad.size), 0, 1)
-    for s, part in parts.items():
+    for s, part in sorted(parts.items()):
         loss = (
             float(chance.uniform(0.4, 1.3)) if s != guilty else 1.0
         )  # asynchronous, parallel, cached: never the plain sum
@@ -156,7 +156,7 @@ def _parts(
         after: dict[str, float] = defaultdict(float)
         for node, value in wave.items():
             parts[node] += value
-            callers = [a for a, b in edges if b == node]
+            callers = sorted(a for a, b in edges if b == node)
             everyone = sum(rate.get(a, 0.0) for a in callers if not a.endswith("_remote"))
             for a in callers:
                 after[a] += value * (
@@ -174,7 +174,7 @@ def _downs(
     for _ in range(8):
         after: dict[str, float] = {}
         for node, value in wave.items():
-            for a, b in edges:
+            for a, b in sorted(edges):
                 if a == node and b not in out:
                     everyone = sum(rate.get(x, 0.0) for x, y in edges if y == b)
                     after[b] = value * min(1.0, rate.get(node, 0.0) / max(everyone, 1.0))
