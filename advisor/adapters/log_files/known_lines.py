@@ -21,6 +21,7 @@ from advisor.evidence.log_templates import LogDigest, line_keys, quotes_prose, s
 
 KEYS_MAX = 50_000  # some 10 MB; forgotten together when full, which costs time, never truth
 MINUTES_MAX = 20_000
+PATTERNS_MAX = 64  # of a file; statements with names in them are few, and each costs every line of unknown shape
 LEARNING_MIN = 0.02  # of the lines looked at; fewer new shapes than that, and the file is known well
 TIME_BYTES_MAX = 300  # a time further behind is read line by line
 CLOSELY_MIN = 0.5  # of a block; more lines than that without a known cheap key, and only the closer ones are made
@@ -34,6 +35,12 @@ _WORDS = {b"1": b"trace", b"2": b"debug", b"3": b"info", b"4": b"warn", b"5": b"
 _DATE = re.compile(
     rb"(?:\d{4}[-/]\d\d[-/]\d\d[T ]|\d\d[-/][A-Z][a-z]{2}[-/]\d{4}[: ]|[A-Z][a-z]{2} [ \d]\d |(?<=[IWEF])\d{4} )$"
 )
+_DIGITS = re.compile(rb"[0-9]+")
+# A line with one of these may be more than a line, wherever in it the word stands.
+_TELLING = (
+    b"GC", b"OutOfMemory", b"nsufficient", b"pthread", b"OOM", b"oom", b"emory", b"SIGKILL", b"ack-off", b"xit",
+    b"tatus", b"tart", b" VM (", b"137",
+)  # fmt: skip
 _DATE_BYTES = 12  # the longest of them
 # "08:16:56" as one number: the lower halves of its digits, the rest of what must stand there, and what shows that a
 # lower half is above 9.
@@ -43,6 +50,7 @@ _SIXES = np.uint64(0x0606000606000606)
 _CARRIES = np.uint64(0x1010001010001010)
 _NONE, _SLOW = -1, -1
 _UNKNOWN = -2
+_UNREAD = 0  # the number of the shape of which nothing is known
 _CLASSES = 6  # no status, another number, and 2 to 5
 
 Bools = NDArray[np.bool_]
@@ -101,6 +109,36 @@ def learn_layout(line: bytes, at: float) -> _Layout | None:
     return None
 
 
+def fitting_pattern(line: bytes, text: str, words: Sequence[str]) -> bytes | None:
+    """Return an expression for the lines of a template: its words as they are, digits and names as any others.
+
+    Args:
+        line: One of them, with its time.
+        text: What of it follows the time.
+        words: Of the template.
+    """
+    tail = text.encode().rstrip(b" ")
+    if not line.isascii() or not tail or not line.endswith(tail) or b'"' in line or b"{" in line:
+        return None
+    own = tail.split(b" ")
+    said = [word for word in own if word]
+    if len(said) != len(words) or not any("<" in word for word in words):
+        return None
+    known = iter(words)
+    # Between spaces no expression can match in two ways: what a word is ends where the word ends.
+    made = [_word_pattern(word, next(known)) if word else b"" for word in own]
+    return _DIGITS.sub(rb"[0-9]+", re.escape(line[: len(line) - len(tail)])) + b" ".join(made)
+
+
+def _word_pattern(word: bytes, masked: str) -> bytes:
+    literal, mark, _ = masked.partition("<")
+    plain = masked.replace("<num>", "")
+    if not mark or "<" not in plain:
+        return _DIGITS.sub(rb"[0-9]+", re.escape(word))
+    literal = literal.rstrip("0123456789?")
+    return re.escape(literal.encode()) + rb"[^ ]+" if word.startswith(literal.encode()) else rb"[^ ]+"
+
+
 def _fraction(digits: bytes | None) -> float:
     return int(digits) / 10 ** len(digits) if digits else 0.0
 
@@ -125,6 +163,7 @@ class KnownLines:
         self._closely = False
         self._quotes: bool | None = None
         self._learning = False
+        self._singles: list[tuple[int, int, float]] = []
         self._forget()
         self._minutes: dict[tuple[int, bytes], float] = {}
         self._layouts: list[_Layout] = []
@@ -137,9 +176,12 @@ class KnownLines:
     def take(self, block: Block) -> int:
         """Take a block and return how many lines it has."""
         lines = _Lines(block)
+        self._singles = []
         entries = self._entries(lines)
         templates = self._placed(lines, entries)
         at = self._times(lines, entries, templates)
+        for index, template, moment in self._singles:
+            templates[index], at[index] = template, moment
         plain = (templates >= 0) & np.isfinite(at)
         inside = plain & (at >= self._start) & (at <= self._end)
         self._one_by_one(lines, plain, inside)
@@ -150,6 +192,8 @@ class KnownLines:
     # --- shapes
 
     def _forget(self) -> None:
+        self._once: set[bytes] = set()
+        self._patterns: dict[int, list[tuple[re.Pattern[bytes], int]]] = {}
         self._known: dict[bytes, int] = {}
         self._known_closely: dict[bytes, int] = {}
         self._entry_layout = np.zeros(256, np.int64)
@@ -157,6 +201,7 @@ class KnownLines:
         self._entry_offset = np.zeros(256, np.int64)
         self._entry_template = np.zeros((256, _CLASSES), np.int64)
         self._entry_count = 0
+        self._note(None, _SLOW, _NONE, 0)  # `_UNREAD`
 
     def _entries(self, lines: _Lines) -> Ints:
         """Return the number of each line's shape; shapes not met before are learned.
@@ -178,7 +223,7 @@ class KnownLines:
             self._forget()
             missing = list(range(lines.count))
         # From the second block on, most lines of most logs are known; where they are not, each carries an id.
-        self._closely = len(missing) > CLOSELY_MIN * lines.count and self._entry_count > 0
+        self._closely = len(missing) > CLOSELY_MIN * lines.count and self._entry_count > 1
         raw = data.split(b"\n")
         closer = self._closer(b"\n".join([raw[index] for index in missing]))
         before = self._entry_count
@@ -198,15 +243,49 @@ class KnownLines:
     def _known_or_learned(
         self, lines: _Lines, keys: list[bytes], places: Sequence[int], known: dict[bytes, int]
     ) -> Ints:
-        before = self._entry_count
         found = np.array(list(map(known.get, keys, repeat(_NONE))), np.int64)
-        for place in np.flatnonzero(found < 0).tolist():
-            number = known.get(keys[place])
+        new = np.flatnonzero(found < 0).tolist()
+        self._learning = len(new) > LEARNING_MIN * len(places)
+        for place in new:
+            key = keys[place]
+            number = known.get(key)
             if number is None:
-                number = known[keys[place]] = self._learn(lines, places[place])
+                if (fitting := self._fitting(lines.raw(places[place]))) is not None:
+                    number = fitting
+                elif key not in self._once:
+                    self._once.add(key)
+                    self._take_single(lines, places[place])
+                    number = _UNREAD
+                else:
+                    number = known[key] = self._learn(lines, places[place])
             found[place] = number
-        self._learning = self._entry_count > before + LEARNING_MIN * len(places)
+        if len(self._once) > KEYS_MAX:
+            self._once.clear()
         return found
+
+    def _take_single(self, lines: _Lines, index: int) -> None:
+        """Read a line whose shape was never met, and may never be met again: nothing is learned from it."""
+        line = lines.raw(index)
+        event = self._read(decoded(line))
+        if event is None or (template := self._place(event)) < 0:
+            return
+        self._singles.append((index, template, event[0]))
+        if sum(map(len, self._patterns.values())) < PATTERNS_MAX and not event[3] and status_at(event[1]) < 0:
+            pattern = fitting_pattern(line, event[1], self._digest.template_words(template))
+            layout = learn_layout(line, event[0])
+            if pattern is not None and layout is not None:
+                number = self._note(layout, template, _NONE, 0)
+                self._patterns.setdefault(line.count(b" "), []).append((re.compile(pattern), number))
+
+    def _fitting(self, line: bytes) -> int | None:
+        """Return the number of a shape whose words with names in them fit a line as any word does."""
+        if not self._patterns:
+            return None
+        patterns = self._patterns.get(line.count(b" "), ())
+        for pattern, number in patterns:
+            if pattern.fullmatch(line):
+                return None if any(word in line for word in _TELLING) else number
+        return None
 
     def _learn(self, lines: _Lines, index: int) -> int:
         """Read the first line of a shape and return the number of the shape."""
@@ -408,8 +487,8 @@ class _Lines:
             return changed
         changed[1:] = False
         for offset in {*range(0, width - 8, 8), width - 8}:
-            told = self.words(begins + offset)
-            changed[1:] |= told[1:] != told[:-1]
+            words = self.words(begins + offset)
+            changed[1:] |= words[1:] != words[:-1]
         return changed
 
     def brackets(self, which: Ints) -> Ints:

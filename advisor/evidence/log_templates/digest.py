@@ -199,6 +199,10 @@ class LogDigest:
             return -1
         return self._miner.place(text, level)
 
+    def template_words(self, number: int) -> tuple[str, ...]:
+        """Return the words of a template as it stands now."""
+        return self._miner.words_of(number)
+
     def add_placed(self, numbers: np.ndarray, at: np.ndarray) -> None:
         """Count lines whose shapes were given a number by `place`.
 

@@ -71,10 +71,11 @@ STATUS_WORDS = (
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s\"']+")
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _NAMED = re.compile(
-    r"(?P<key>(?<![\w-])(?:user(?:[_-]?(?:name|id|agent))?|login|e?mail|account|customer|principal|rhost|ruser)[=:] ?"
-    r"|\b(?:for|by|as|of|invalid|illegal|unknown) user )(?P<value>(?![=<\[({\"']|from\b)[^\s,;)\]}]{1,200})",
-    re.IGNORECASE,
+    r"(?P<key>[Uu](?:ser|SER)(?:[_-]?(?:[Nn]ame|[Ii][Dd]|[Aa]gent))?(?:[=:] ?| )"
+    r"|(?:[Ll]ogin|[Ee]?[Mm]ail|[Aa]ccount|[Cc]ustomer|[Pp]rincipal)[=:] ?)"
+    r"(?P<value>(?![=<\[({\"']|from\b)[^\s,;)\]}]{1,200})"
 )
+_BEFORE_USER = ("for ", "by ", "as ", "of ", "invalid ", "illegal ", "unknown ")  # "user logged in" names nobody
 _QUOTED_NAME = re.compile(r"[\w.$:/@{}\[\]*-]{1,80}")
 
 _LEVEL = re.compile(
@@ -166,8 +167,7 @@ def shape(text: str, words: Words) -> str:
     text = _with_status(text)
     if '"' in text or "'" in text:
         text = _QUOTED.sub(_hide_quoted, text)
-    if "=" in text or ":" in text or " user " in text:
-        text = _NAMED.sub(_hide_named, text)
+    text = _without_names(text)
     return " ".join(map(words.__getitem__, text.split()))
 
 
@@ -190,8 +190,14 @@ def abstract(text: str) -> str:
         text = _QUERY.sub("?<*>", text)
     if "@" in text:
         text = _EMAIL.sub("<email>", text)
-    if "=" in text or ":" in text or " user " in text:
-        text = _NAMED.sub(_hide_named, text)
+    return _without_names(text)
+
+
+def _without_names(text: str) -> str:
+    """Return a line without the names of people; the expression is costly, and most lines name nobody."""
+    low = text.lower()
+    if "user" in low or "login" in low or "mail" in low or "account" in low or "customer" in low or "principal" in low:
+        return _NAMED.sub(_hide_named, text)
     return text
 
 
@@ -222,5 +228,10 @@ def _hide_quoted(found: re.Match[str]) -> str:
 
 
 def _hide_named(found: re.Match[str]) -> str:
-    value = found.group("value")
-    return found.group("key") + (value if value[:1] == "<" or value.isdecimal() else "<user>")
+    key, value = found.group("key", "value")
+    before = found.string[max(0, found.start() - 10) : found.start()]
+    if before[-1:].isalnum() or value[:1] == "<" or value.isdecimal():
+        return found.group()
+    if key[-1] == " " and key[-2] not in "=:" and not before.lower().endswith(_BEFORE_USER):
+        return found.group()
+    return key + "<user>"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import ne
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,8 @@ PATHS_MAX = 3  # of words that are paths; more in one message were never seen
 DIFFERENT_WORDS_MAX = (
     0.3  # of the message: a third of a long one varies, of four words one may ("user alice logged in")
 )
+_CLASSES = ("2xx>", "3xx>", "4xx>", "5xx>")
+_KINDS = frozenset((*METHODS, *(f'"{method}' for method in METHODS), *(f"<{one}" for one in _CLASSES)))
 _SEPARATORS = frozenset((":", "-", "--", "|", "=>"))
 
 
@@ -52,6 +55,14 @@ class _Cluster:
     count: int = 0
     wild: int = 0
     buckets: dict[int, int] = field(default_factory=dict)
+
+
+class _Leaf(NamedTuple):
+    """Where templates are looked for: only among those of one level, length and beginning."""
+
+    key: tuple[str, int, str, str]
+    words: list[str]
+    begin: int
 
 
 class TemplateMiner:
@@ -112,14 +123,22 @@ class TemplateMiner:
 
     def place(self, text: str, level: str = "") -> int:
         """Return the number of a line's template, without counting the line."""
-        key = level + "\0" + shape(text, self.words)
+        masked = shape(text, self.words)
+        key = level + "\0" + masked
         number = self._known.get(key)
+        if number is not None:
+            return number
+        number = self._fitting(masked.split(), level or level_of(text))
         if number is None:
             number = self._find(text, level)
             if len(self._known) >= REMEMBERED_MAX:
                 self._known.clear()
             self._known[key] = number
         return number
+
+    def words_of(self, number: int) -> tuple[str, ...]:
+        """Return the words of a template as it stands now."""
+        return tuple(self._clusters[number].words)
 
     def count(self, numbers: np.ndarray, at: np.ndarray) -> None:
         """Count lines that were placed before: a template's number and epoch seconds for each of them."""
@@ -166,32 +185,45 @@ class TemplateMiner:
             known.buckets[bucket] = count
             self._pairs += 1
 
+    def _fitting(self, words: list[str], level: str) -> int | None:
+        """Return the template that a line fits as it stands: nothing of the line is kept, so nothing is redacted."""
+        leaf = self._leaf(words, level)
+        for number in self._leaves.get(leaf.key, ()):
+            one = self._clusters[number]
+            if sum(map(ne, one.words, leaf.words)) <= one.wild and _fits(one, leaf.words):
+                return number
+        return None
+
     def _find(self, text: str, level: str) -> int:
         """Find or make the template of a shape that was not met lately."""
         # Redacted before it is masked: half a secret with its digits masked would be known to no redactor.
-        words = shape(self._redact(clean(text[:REDACTED_CHARACTERS_MAX])), self.words).split()
-        if len(words) > WORDS_MAX:
-            words = [*words[: WORDS_MAX - 1], "<more>"]
-        named = level or level_of(text)
-        begin = _message_begins(words)
-        # Requests of different methods and answers of different classes are different events, however alike their lines are.
-        status = [word for word in words[begin:] if word.endswith("xx>") or word.strip('"') in METHODS]
-        layout = (named, len(words), " ".join((*words[:begin], *status)))
-        leaf = (*layout, self._first_word(layout, words[begin]) if begin < len(words) else "")
-        siblings = self._leaves.get(leaf, [])
-        nearest = _nearest([self._clusters[one] for one in siblings], words, begin)
+        masked = shape(self._redact(clean(text[:REDACTED_CHARACTERS_MAX])), self.words).split()
+        leaf = self._leaf(masked, level or level_of(text))
+        siblings = self._leaves.get(leaf.key, [])
+        nearest = _nearest([self._clusters[one] for one in siblings], leaf.words, leaf.begin)
         if nearest is not None:
-            _generalise(self._clusters[siblings[nearest]], words)
+            _generalise(self._clusters[siblings[nearest]], leaf.words)
             return siblings[nearest]
         if len(self._clusters) >= self._templates_max:
             if self._rest is None:
                 self._rest = self._make([OTHER], "", text)
             return self._rest
+        words = leaf.words
         if len(siblings) >= CLUSTERS_OF_ONE_LEAF_MAX:  # every further line of this leaf fits this one
-            words = words[:begin] + [ANY] * (len(words) - begin)
-        number = self._make(words, named, text)
-        self._leaves.setdefault(leaf, []).append(number)
+            words = words[: leaf.begin] + [ANY] * (len(words) - leaf.begin)
+        number = self._make(words, leaf.key[0], text)
+        self._leaves.setdefault(leaf.key, []).append(number)
         return number
+
+    def _leaf(self, words: list[str], level: str) -> _Leaf:
+        if len(words) > WORDS_MAX:
+            words = [*words[: WORDS_MAX - 1], "<more>"]
+        begin = _message_begins(words)
+        # Requests of different methods and answers of different classes are different events, however alike.
+        kinds = sorted(_KINDS.intersection(words)) or [word for word in words if word.endswith(_CLASSES)]
+        layout = (level, len(words), " ".join((*words[:begin], *kinds)))
+        first = self._first_word(layout, words[begin]) if begin < len(words) else ""
+        return _Leaf((*layout, first), words, begin)
 
     def _first_word(self, layout: tuple[str, int, str], word: str) -> str:
         """Return the word that lines of one template share: "Accepted" and "Failed" are two events."""
@@ -239,6 +271,10 @@ def _nearest(siblings: Sequence[_Cluster], words: Sequence[str], begin: int) -> 
             if different <= 0:
                 break
     return best
+
+
+def _fits(cluster: _Cluster, words: Sequence[str]) -> bool:
+    return all(mine in (ANY, other) for mine, other in zip(cluster.words, words, strict=True))
 
 
 def _both_are_paths(word: str, other: str) -> bool:

@@ -8,6 +8,8 @@ caller, who knows where in the line they stand.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,8 @@ _CLASSES = bytes(
     _DIGIT if byte in _DIGITS else _HEX_LETTER if byte in b"abcdefABCDEF" else _LETTER if chr(byte).isalpha() else 0
     for byte in range(128)
 ) + bytes(128)
+# The parts of a UUID are data even where they have no digit; put in place of their letters, zeros vanish with the rest.
+_LETTERS_OF_UUID = re.compile(rb"-[a-f]{4}(?=-)")
 _NEWLINE, _QUOTE, _SPACE = b'\n" '
 _NO_PROSE = np.zeros(256, bool)  # what precedes the first quote of JSON, of logfmt, of comma separated values
 _NO_PROSE[list(b"{[=,:\n")] = True
@@ -37,6 +41,7 @@ def line_keys(data: bytes, quotes: bool = True) -> list[bytes]:
     """
     if not data:
         return [b""]
+    data = _LETTERS_OF_UUID.sub(b"-0000", data)
     characters = np.frombuffer(data, np.uint8)
     drop = _tokens(data)
     if quotes and b'"' in data:
