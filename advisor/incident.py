@@ -92,12 +92,18 @@ _SYMPTOM_WORDS: tuple[tuple[Symptom, re.Pattern[str]], ...] = (
     (Symptom.HEAP_PRESSURE, re.compile(r"heap|memory|\bgc\b|garbage", re.I)),
     (
         Symptom.LATENCY,
-        re.compile(r"latenc|slow|time[sd]?.?out|p9\d|p50|response.?time|duration|takes? (?:too )?long", re.I),
+        re.compile(
+            r"latenc|slow|time[sd]?.?out|p9\d|p50|response.?time|duration|tak(?:es?|ing) (?:too |so |very )?(?:long|forever|ages|(?:\w+ )?times as)"
+            r"|\bhang(?:s|ing)?\b|stuck|sluggish|lagging|delay|\blate(?:r|ly)?\b|\bwait(?:s|ing)?\b|spinning|freez|frozen",
+            re.I,
+        ),
     ),
     (
         Symptom.ERRORS,
         re.compile(
-            r"\berrors?\b|error.?rate|5xx|\b5\d\d\b|fail|unavailable|exception|refused|outage|\bdown\b|\bfaults?\b|availability",
+            r"\berrors?\b|error.?rate|5xx|\b5\d\d\b|fail|unavailable|exception|refus|reject|outage|\bdown\b|\bfaults?\b|availability"
+            r"|cannot|can't|can not|could not|couldn't|nobody can|unable to|(?:do|does|did|are|is|was) ?n[o']t (?:work|shown?|arriv|load|open|respond|possible|reachable)"
+            r"|broken|missing|blank page|blocked|\blost\b",
             re.I,
         ),
     ),

@@ -85,12 +85,31 @@ class Around:
             return "unknown"
         return "troubled" if picture.trouble_at is not None else "well"
 
-    def peers(self) -> tuple[Peer, ...]:
-        """Return what the service calls: directly, and further in where that is in trouble; at most 30."""
-        direct = sorted({b for a, b in self.calls if a == self.service and b != self.service})
+    def peers(self, named: frozenset[str] = frozenset()) -> tuple[Peer, ...]:
+        """Return what the service calls: directly, and further in where that is in trouble; at most 30.
+
+        Args:
+            named: What its log names besides.
+        """
+        direct = sorted(
+            {b for a, b in self.calls if a == self.service and b != self.service} | (named - {self.service})
+        )
         deeper = sorted(self.called - set(direct))
         names = [*direct, *(n for n in deeper if self.state(n) == "troubled")]
         return tuple(self._peer(name) for name in names[:30])
+
+    def ill_alone(self, picture: Picture) -> int:
+        """Return how many services fell ill at about the moment of ours, and call none that did."""
+        slack = 4 * picture.signals.step + 60.0
+        at = picture.onset.at if picture.onset is not None else picture.trouble_at
+        if at is None:
+            return 0
+        ill = {self.service}
+        for name, own in self.pictures.items():
+            began = own.onset.at if own.onset is not None else own.trouble_at
+            if began is not None and abs(began - at) <= slack:
+                ill.add(name)
+        return sum(not any(b in ill for a, b in self.calls if a == name and b != name) for name in ill)
 
     def _peer(self, name: str) -> Peer:
         picture = self.pictures.get(name)

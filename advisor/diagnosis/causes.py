@@ -19,7 +19,13 @@ from advisor.diagnosis.changed import judge_changes
 from advisor.diagnosis.circumstances import judge_capacity, judge_dependency, judge_load, judge_unknown
 from advisor.diagnosis.knobs import Knob
 from advisor.diagnosis.picture import Picture, growth_of
-from advisor.diagnosis.surroundings import judge_peer, judge_work_capacity, judge_work_load
+from advisor.diagnosis.surroundings import (
+    judge_peer,
+    judge_shared,
+    judge_work_capacity,
+    judge_work_load,
+    peers_in_log,
+)
 from advisor.evidence import Gathered, Relation
 from advisor.evidence.aspects import Aspect
 from advisor.evidence.topology import closest
@@ -71,9 +77,12 @@ def find_candidates(
             if own is not None:
                 c.add("where it shows", *own)
         load, capacity = judge_work_load(service, picture), judge_work_capacity(service, picture)
-        peers = [judge_peer(peer, picture, gathered.logs) for peer in around.peers()]
+        named = frozenset(closest(host, around.neighbours) or host for host in peers_in_log(picture, gathered.logs))
+        peers = [judge_peer(peer, picture, gathered.logs) for peer in around.peers(named)]
         beyond = _changes_around(picture, gathered, knobs, around, changed, {p.cause.service: p for p in peers})
-        candidates = [*changed, *beyond, load, capacity, *peers, unknown]
+        measured = 1 + sum(bool(p.moves) for p in around.pictures.values())
+        shared = judge_shared(service, around.ill_alone(picture), measured)
+        candidates = [*changed, *beyond, load, capacity, *peers, *([shared] if shared is not None else []), unknown]
         _explain_away_work(candidates)
     return sorted(candidates, key=lambda c: (-c.score, c.cause.commit or "~", c.cause.path or "", c.cause.key or ""))
 
@@ -207,6 +216,15 @@ def _explain_away_work(candidates: list[Candidate]) -> None:
             continue
         if best_of.get(c.cause.service, -99.0) >= max(CHANGE_EXPLAINS, c.score):
             c.add("explained by a change there", -3.0, f"a change of {c.cause.service} explains its trouble")
+    said = next((c for c in candidates if c.kind is CauseKind.DEPENDENCY and _has(c, "log", 1.0)), None)
+    if said is not None:
+        for c in changes:
+            if not _has(c, "log", 0.3) and c.cause.service != said.cause.service and not _of_calls(c):
+                c.add(
+                    "explained by the log",
+                    -0.8,
+                    f"new error lines name {said.cause.service}, and nothing of this change",
+                )
     strong = [c for c in candidates if c.kind is CauseKind.DEPENDENCY and c.score >= CHANGE_EXPLAINS]
     if strong:
         for c in changes:
@@ -217,6 +235,11 @@ def _explain_away_work(candidates: list[Candidate]) -> None:
                 and not any(w in family for w in _OF_CALLS)
             ):
                 c.add("explained by the dependency", -1.2, f"{strong[0].cause.service} was in trouble at the same time")
+
+
+def _of_calls(c: Candidate) -> bool:
+    family = c.knob.family if c.knob is not None else ""
+    return any(w in family for w in _OF_CALLS)
 
 
 def _multiplies_traffic(c: Candidate) -> bool:

@@ -192,6 +192,10 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
             told[0].append(("piled up before", -0.8, f"{name} had been piling up before this change"))
         began = Onset(shift.at, shift.earliest, picture.precursor.certain, shift.censored, shift.kind)
         told.append(_timing_against(c, picture, began, committed, f"{name} began to pile up"))
+        if told[-1][-1][1] > 0 and picture.precursor.far:
+            told[-1].append(
+                ("piled up since", 0.7, f"{name} grew ×{format_number(picture.precursor.factor)} since then")
+            )
     for name, value, why in max(told, key=lambda terms: sum(value for _, value, _ in terms)):
         c.add(name, value, why)
 

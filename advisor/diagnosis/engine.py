@@ -18,7 +18,7 @@ from advisor.diagnosis.knobs import Knob
 from advisor.diagnosis.picture import WORDS, Picture, draw_picture
 from advisor.diagnosis.recovery import plan_verification
 from advisor.diagnosis.remedies import choose_remedies, reject_remedies
-from advisor.diagnosis.work import Move
+from advisor.diagnosis.work import Move, feels
 from advisor.evidence import Gathered, SettledCoverage, SourceStatus
 from advisor.evidence.observations import Notebook, describe_signal, instant_of, note_commits, note_logs
 from advisor.evidence.signals import Signal, Signals
@@ -68,7 +68,7 @@ def diagnose(
         note_logs(notebook, gathered.logs, picture.trouble_at)
     plan = plan_verification(None, picture, gathered, window.settle_seconds, window.window_seconds, window.samples_min)
     warnings = _warnings(coverage, gathered, picture)
-    blind = _blind(coverage, picture)
+    blind = _blind(coverage, picture, incident)
     around = look_around(incident, gathered, picture) if picture.trouble_at is not None else Around(incident.service)
     for neighbour in gathered.neighbours:
         if picture.trouble_at is not None and neighbour.changes is not None:
@@ -146,13 +146,15 @@ def diagnose(
     )
 
 
-def _blind(coverage: SettledCoverage, picture: Picture) -> str:
+def _blind(coverage: SettledCoverage, picture: Picture, incident: Incident) -> str:
     """Return why nothing may be called a diagnosis, or nothing: a required source is missing, or its decisive part is."""
     missing = coverage.missing_required
     if missing:
         return "; ".join(f"{m.source} {m.status.value}: {m.reason or 'no reason given'}" for m in missing)
     if not picture.measured:
         return f"no metric shows {WORDS[picture.resource]}"
+    if picture.trouble_at is None and incident.question.strip() and not incident.symptoms and not feels(picture.moves):
+        return "nothing that is measured shows what was asked about"
     return ""
 
 
@@ -384,7 +386,7 @@ def _healthy_summary(incident: Incident, picture: Picture) -> str:
         asked = ", ".join(s.value for s in incident.symptoms)
         seen = f"; {describe_move(picture.signals, picture.work)}" if picture.work is not None else ""
         return f"healthy: {asked or 'nothing'} was asked about and not seen in the window{seen}"
-    ratio = picture.ratio()
+    ratio = picture.ratio() if picture.limit is not None else np.array([])
     known = ratio[np.isfinite(ratio)]
     level = (
         f"{WORDS[picture.resource]} stays at {float(np.median(known)):.0%} of its limit after collections"

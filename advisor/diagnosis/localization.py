@@ -332,6 +332,7 @@ def _left(
         silent = _unasked(c, graph, troubles)
         if silent >= SILENT:
             part = max(part, min(1.0, silent + 0.3))
+        part = max(part, min(0.6, 2.0 * part))
         left -= min(1.0, part)
         if part > best:
             best, by = part, c

@@ -34,6 +34,19 @@ _CALL_FAILS = re.compile(
 )
 
 
+# Words with which a log says not only that a call failed but why, so that no change of ours is needed to explain it.
+_SAYS_WHY = re.compile(
+    r"certificate (?:has )?expired|x509|certificate.*(?:expired|not yet valid|unknown authority)|expired certificate|no such host"
+    r"|unknown ?host|nxdomain|name or service not known|maintenance|quota exceeded",
+    re.I,
+)
+_HOST_IN_TEXT = re.compile(
+    r"(?:https?://|host=['\"]?|dial tcp:? |lookup |connect(?:ing|ion)? to |resolve |to host |upstream[:=] ?['\"]?|for (?=[\w-]+\.[\w.-]+))"
+    r"['\"]?([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)",
+    re.I,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A service that is called, and what is known of its state.
@@ -169,7 +182,8 @@ def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None) -> Candidat
     if logs is not None:
         named = next((t for t in loud_texts(picture, logs) if _names(peer, t) and _CALL_FAILS.search(t)), None)
         if named is not None:
-            c.add("log", 1.6, f"the log names it: {named[:120]}")
+            sure = _SAYS_WHY.search(named) is not None
+            c.add("log", 2.6 if sure else 1.6, f"the log names it: {named[:120]}")
     if peer.where is not None:
         c.add("where it shows", *peer.where)
     return c
@@ -237,3 +251,35 @@ def peers_in_metrics(picture: Picture) -> frozenset[str]:
         for m in picture.moves
         if m.signal.scope == "outbound" and m.signal.peer and (name := plain_name(m.signal.peer))
     )
+
+
+def peers_in_log(picture: Picture, logs: LogAnswer | None) -> frozenset[str]:
+    """Return the plain names of hosts that new error lines name beside words of a failed call."""
+    if logs is None:
+        return frozenset()
+    texts = [t for t in loud_texts(picture, logs) if _CALL_FAILS.search(t) or _SAYS_WHY.search(t)]
+    return frozenset(name for t in texts[:20] for host in _HOST_IN_TEXT.findall(t[:600]) if (name := plain_name(host)))
+
+
+def judge_shared(service: str, troubled_alone: int, measured: int) -> Candidate | None:
+    """Return the case for something that several services share: a node, a disk, a network; None with too few services.
+
+    Args:
+        service: The one asked about.
+        troubled_alone: Services in trouble from about the same moment on, none of which calls another troubled one.
+        measured: Services that are measured at all.
+    """
+    if measured < 3:
+        return None
+    c = Candidate(
+        CauseKind.INFRASTRUCTURE, Cause(service=service), "something that several services share: node, disk or network"
+    )
+    c.add("prior", -1.0, "what is shared fails now and then")
+    c.next_check = "which node, disk, zone or network do the troubled services share"
+    if troubled_alone >= 3:
+        c.add("together", 3.2, f"{troubled_alone} services that do not call one another fell ill at the same moment")
+    elif troubled_alone == 2:
+        c.add("together", 0.5, "two services that do not call one another fell ill at the same moment")
+    else:
+        c.add("together", -2.0, "no other service fell ill at the same moment without calling one that did")
+    return c

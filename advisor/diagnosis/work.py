@@ -118,6 +118,15 @@ class Move:
         return min(99.0, max(0.01, after / before)) if after / before > 0 else 0.01
 
     @property
+    def far(self) -> bool:
+        """Return whether it went far enough to end in trouble by itself: to most of a limit, or to several times as much."""
+        if self.shift is None:
+            return False
+        share = self.signal.unit == "share" and self.signal.aspect in (*_USED_UP, Aspect.MEMORY)
+        used = self.shift.after if self.signal.worse >= 0 else 1.0 - self.shift.after
+        return used >= SHARE_IN_TROUBLE if share else max(self.factor, 1.0 / self.factor) >= 3.0
+
+    @property
     def harmful(self) -> bool:
         """Return whether it moved clearly, in the bad direction, by enough to matter."""
         if self.shift is None or abs(self.shift.score) < CLEAR or self.signal.worse == 0:
@@ -282,6 +291,11 @@ def _near(move: Move, noticed: float | None, step: float) -> bool:
         return True
     slack = max(300.0, 6 * step)
     return shift.at <= noticed + slack and (shift.ended_at is None or shift.ended_at >= noticed - slack)
+
+
+def feels(moves: tuple[Move, ...]) -> bool:
+    """Return whether anything is measured that users of a service would notice."""
+    return any(m.signal.aspect in (*_FELT, Aspect.REQUESTS) for m in moves)
 
 
 def resource_asked(asked: tuple[Symptom, ...]) -> str:
