@@ -14,6 +14,7 @@ from advisor.adapters.log_files.lines import LINE_BYTES_MAX
 from advisor.evidence.log_templates import normal_level
 
 SAMPLE_LINES = 200
+FIELDS_MAX = 30  # of an entry without a message
 OLDEST, NEWEST = 946_684_800.0, 4_102_444_800.0  # 2000 and 2100: other numbers are no times
 Event = tuple[float, str, str, tuple[str, ...]]
 """Instant in epoch seconds, text without the time, level or nothing, further lines."""
@@ -65,6 +66,21 @@ _TRACE_KEYS = (
     "stack_trace", "exception", "stacktrace", "stack", "error.stack_trace", "exc_info", "throwable", "thrown",
     "error", "err", "exception.stacktrace", "full_message",
 )  # fmt: skip
+_STATUS_KEYS = ("status", "status_code", "statusCode", "http.status_code", "http.response.status_code", "response_code")
+_PLAIN_KEYS = (
+    "method",
+    "http.method",
+    "logger",
+    "component",
+    "module",
+    "action",
+    "type",
+    "kind",
+    "reason",
+    "state",
+    "route",
+)
+_PLAIN = re.compile(r"[\w.:/{}*-]{1,60}")
 _INNER_KEYS = ("stack_trace", "stacktrace", "stack", "extendedStackTrace", "trace", "formatted", "backtrace")
 _NAME_KEYS = ("exception_class", "class", "type", "name", "kind")
 _SAID_KEYS = ("exception_message", "message", "msg")
@@ -322,9 +338,28 @@ def _message(value: dict[str, object], line: str) -> tuple[str, str, tuple[str, 
         level = nested["level"]
     text = next((str(value[key]) for key in _TEXT_KEYS if isinstance(value.get(key), str) and value[key]), "")
     trace = next((found for key in _TRACE_KEYS if (found := _trace(value.get(key)))), "")
-    lines = (text or ("" if trace else line)).rstrip("\n").split("\n")
+    status = next((str(value[key]) for key in _STATUS_KEYS if isinstance(value.get(key), int | str)), "")
+    if not text and not trace:
+        text = _fields(value) or line
+    elif status.isdecimal() and text and status not in text:
+        text = f"{text} status={status}"
+    lines = text.rstrip("\n").split("\n")
     tail = (*lines[1:], *(trace.rstrip("\n").split("\n") if trace else ()))
     return lines[0], normal_level(str(level)), tail
+
+
+def _fields(value: dict[str, object]) -> str:
+    """Return an entry without a message as ``key=value``: numbers, and those texts that no user chooses."""
+    said = []
+    for key, one in value.items():
+        if key in _TIME_KEYS or key in _LEVEL_KEYS or len(said) == FIELDS_MAX:
+            continue
+        if isinstance(one, int | float) or (isinstance(one, str) and one.replace(".", "", 1).isdecimal()):
+            said.append(f"{key[:60]}={one}")
+        elif isinstance(one, str):
+            chosen = key not in _PLAIN_KEYS or _PLAIN.fullmatch(one) is None
+            said.append(f"{key[:60]}=" + ("<str>" if chosen else one))
+    return " ".join(said)
 
 
 def _trace(value: object) -> str:

@@ -20,6 +20,7 @@ from advisor.evidence.log_templates.masking import (
     OTHER,
     REDACTED_CHARACTERS_MAX,
     Redact,
+    abstract,
     clean,
     keep,
     level_of,
@@ -77,6 +78,8 @@ _TELLING = (
     "GC", "OutOfMemory", "nsufficient memory", "pthread_create", "OOM", "ut of memory", "SIGKILL", "Back-off",
     "oom-kill", "oomkilled",
 )  # fmt: skip
+_ESCAPED_TRACE = re.compile(r"\\n(?:\\t| {2,8})(?:at |File )")  # a trace in one line, its line breaks spelt out
+_REQUEST = re.compile(r"\"(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) ")  # then users chose the words of the line
 _MAY_EXIT = re.compile(r"exit|status", re.IGNORECASE)
 _START_SECONDS_MAX = 300.0  # the slowest usual Spring Boot start
 
@@ -161,6 +164,9 @@ class LogDigest:
             level: Where the format carries it apart from the text.
             tail: Further lines of the same event (a field with a stack trace).
         """
+        if "\\n" in text and _ESCAPED_TRACE.search(text):
+            text, *inner = text[:REDACTED_CHARACTERS_MAX].replace("\\t", "\t").split("\\n")
+            tail = (*inner, *tail)
         self._number += 1
         self.lines += 1
         if self.first is None or at < self.first:
@@ -191,7 +197,7 @@ class LogDigest:
         """Return the number of the template of a line, or -1 if lines of its shape have to be taken one by one."""
         if tail or self._only_collections or text.lstrip()[:3] in _TAIL_BEGINS or text.startswith(_OPENERS):
             return -1
-        if any(word in text for word in _TELLING):
+        if any(word in text for word in _TELLING) or ("\\n" in text and _ESCAPED_TRACE.search(text)):
             return -1
         if _MAY_EXIT.search(text) and ("exit" in text.lower() or not tells_status(text)):
             return -1
@@ -310,12 +316,12 @@ class LogDigest:
             or "oom-kill" in text
             or "oomkilled" in text
         ) and _KILL.search(text, 0, REDACTED_CHARACTERS_MAX):
-            if self._at is not None and len(self._kills) < SIGNALS_MAX:
-                self._kills.append((round(self._at, 3), keep(text, self._redact)))
+            if self._at is not None and len(self._kills) < SIGNALS_MAX and not _REQUEST.search(text):
+                self._kills.append((round(self._at, 3), keep(text, self._redact_names)))
         if "tart" in text or " VM (" in text:
             for phase, pattern in _STARTS:
                 if pattern.search(text, 0, 600):
-                    if self._at is not None and len(self._starts) < SIGNALS_MAX:
+                    if self._at is not None and len(self._starts) < SIGNALS_MAX and not _REQUEST.search(text):
                         self._starts.append((self._at, phase, self._source))
                     break
 
@@ -388,9 +394,9 @@ class LogDigest:
         made = [
             LogException(
                 type=keep(one.trace.type, self._redact),
-                message=keep(one.trace.message, self._redact),
+                message=self._kept_message(one.trace, one.trace.message),
                 root_type=keep(one.trace.root_type, self._redact),
-                root_message=keep(one.trace.root_message, self._redact),
+                root_message=self._kept_message(one.trace, one.trace.root_message),
                 frames=tuple(keep(frame, self._redact) for frame in one.trace.frames),
                 count=one.count,
                 at=tuple(utc(at) for at in sorted({round(at, 3) for at in (*one.early, *one.late)})),
@@ -399,6 +405,13 @@ class LogDigest:
             for one in self._exceptions.values()
         ]
         return tuple(sorted(made, key=lambda e: (-e.count, e.at, e.type, e.message, e.frames)))
+
+    def _kept_message(self, trace: Trace, message: str) -> str:
+        # What the JVM says of its memory was chosen by nobody, and its quotes name threads.
+        return keep(message, self._redact if is_out_of_memory(trace) else self._redact_names)
+
+    def _redact_names(self, text: str) -> str:
+        return abstract(self._redact(text))
 
     def _restarts(self) -> tuple[datetime, ...]:
         """Return one instant for each start, though it is announced several times, in several files."""

@@ -14,6 +14,7 @@ from advisor.evidence.log_templates.masking import KEPT_CHARACTERS_MAX, REDACTED
 
 FRAMES_MAX = 12
 FRAMES_READ_MAX = 300
+CAUSES_MAX = 50
 
 _CLASS = r"((?:[A-Za-z_$][\w$]{0,200}\.){0,20}[A-Za-z_$][\w$]{0,200})"
 _HEAD = re.compile(
@@ -33,8 +34,9 @@ _MORE = re.compile(r"\s*\.\.\. (\d{1,6}) (?:more|common frames omitted)")
 _TRACEBACK = "Traceback (most recent call last):"
 _PYTHON_FRAME = re.compile(r"File \"([^\"]{1,400})\", line (\d{1,9})(?:, in (.{1,200}))?")
 _PYTHON_END = re.compile(rf"{_CLASS}(?::\s(.*))?$")
+_GROUPED = re.compile(r"^ {0,60}\| ?")  # the margin of an exception group
 _CHAINED = ("During handling of the above", "The above exception was")
-_PANIC = re.compile(r"(panic|fatal error): (.*)")
+_PANIC = re.compile(r"(?:[^\n]{0,60} )?(panic|fatal error)(?: serving \S{1,80})?: (.*)")
 GO_CALL = re.compile(r"([\w./*()\[\]{}%-]{1,300})\(.{0,500}\)$")
 _GO_PLACE = re.compile(r"\s+(\S{1,400}\.go:\d{1,9})")
 
@@ -77,7 +79,10 @@ class _Section:
 
 
 def parse_traces(lines: Sequence[str]) -> tuple[Trace, ...]:
-    """Return the stack traces (Java and its kin, Python, Go) in the lines of one event, in order."""
+    """Return the stack traces in the lines of one event, in order.
+
+    Java and its kin, .NET, JavaScript, Python, Go.
+    """
     found: list[Trace] = []
     index = 0
     while index < len(lines):
@@ -85,7 +90,7 @@ def parse_traces(lines: Sequence[str]) -> tuple[Trace, ...]:
         trace = None
         if _TRACEBACK in line:
             trace = _python(lines, index)
-        elif line.startswith(("panic: ", "fatal error: ")):
+        elif line.startswith(("panic: ", "fatal error: ")) or "http: panic serving " in line[:80]:
             trace = _go(lines, index)
         else:
             section = _begins_java(lines, index)
@@ -99,7 +104,8 @@ def parse_traces(lines: Sequence[str]) -> tuple[Trace, ...]:
 
 def _begins_java(lines: Sequence[str], index: int) -> _Section | None:
     line = lines[index][:REDACTED_CHARACTERS_MAX]
-    followed = index + 1 < len(lines) and _FRAME.match(lines[index + 1][:1_000]) is not None
+    behind = lines[index + 1][:1_000] if index + 1 < len(lines) else ""
+    followed = _FRAME.match(behind) is not None or behind.lstrip().startswith("---> ")
     if not followed and "rror" not in line and "xception" not in line and "hrowable" not in line:
         return None
     head = _HEAD.match(line)
@@ -120,7 +126,7 @@ def _begins_java(lines: Sequence[str], index: int) -> _Section | None:
 
 
 def _java(lines: Sequence[str], first: int, section: _Section) -> Trace:
-    sections = [section]
+    sections = _inner_causes(section)
     wrapped = False
     suppressed: int | None = None
     index = first + 1
@@ -133,11 +139,19 @@ def _java(lines: Sequence[str], first: int, section: _Section) -> Trace:
             continue
         text = line.lstrip()
         indent = len(line) - len(text)
+        if text.startswith("--- End of "):  # .NET: what follows are the frames of the exception around it
+            suppressed = indent if text.startswith("--- End of inner") else suppressed
+            index += 1
+            continue
         if more := _MORE.match(line):
             if suppressed is None:
                 sections[-1].common = int(more.group(1))
         elif text.startswith("Suppressed: "):
             suppressed = indent if suppressed is None else min(suppressed, indent)
+        elif text.startswith(("---> ", "[cause]: ")):
+            kind, _, said = text.partition(" ")[2].partition(": ")
+            if len(sections) < CAUSES_MAX:
+                sections.append(_Section(kind.strip()[:300], said))
         elif text.startswith(("Caused by: ", "Wrapped by: ")):
             # What is indented like the suppressed exception caused that one, not the one that is told about.
             if suppressed is None or indent < suppressed or suppressed == 0:
@@ -147,7 +161,7 @@ def _java(lines: Sequence[str], first: int, section: _Section) -> Trace:
                 if head and head.group("lead"):
                     kind, said = head.group("led"), head.group("said") or ""
                 wrapped = wrapped or text.startswith("W")
-                if len(sections) < 50:
+                if len(sections) < CAUSES_MAX:
                     sections.append(_Section(kind.strip()[:300], said))
         elif sections[-1].frames or sections[-1].common or not _frames_follow(lines, index):
             break  # else the message goes on over several lines
@@ -162,10 +176,17 @@ def _java(lines: Sequence[str], first: int, section: _Section) -> Trace:
     return Trace(outer.type, outer.message, root.type, root.message, tuple(frames[:FRAMES_MAX]), first, index)
 
 
+def _inner_causes(section: _Section) -> list[_Section]:
+    """Return an exception and those behind arrows in its message: .NET writes all of them into one line."""
+    said, *inner = section.message.split(" ---> ", CAUSES_MAX)
+    section.message = said
+    return [section, *(_Section(one.partition(": ")[0].strip()[:300], one.partition(": ")[2]) for one in inner)]
+
+
 def _frames_follow(lines: Sequence[str], index: int) -> bool:
     """Return whether a frame comes within some lines, before another exception begins."""
     for line in lines[index : index + 20]:
-        if _FRAME.match(line[:1_000]) or line.lstrip().startswith(("Caused by: ", "... ")):
+        if _FRAME.match(line[:1_000]) or line.lstrip().startswith(("Caused by: ", "... ", "---> ")):
             return True
         head = _HEAD.match(line[:1_000])
         if head and (head.group("lead") or _THROWN.search(head.group("bare"))):
@@ -182,29 +203,32 @@ def _frame_in(line: str) -> str | None:
 
 def _frame(text: str) -> str:
     text = _LOADER.sub("", text, count=1) if "/" in text else text
-    return _ADDRESS.sub("", text).strip()[:300]
+    return _ADDRESS.sub("", text).removesuffix(" {").strip()[:300]
 
 
 def _python(lines: Sequence[str], first: int) -> Trace | None:
     sections: list[_Section] = []
     frames: list[str] = []
+    grouped = False
     index = first + 1
     while index < len(lines):
-        line = lines[index].lstrip("| ").rstrip() if "|" in lines[index][:8] else lines[index].rstrip()
+        line = _GROUPED.sub("", lines[index], count=1).rstrip()
         place = _PYTHON_FRAME.search(line[:1_000])
         if place:
             if len(frames) < FRAMES_READ_MAX:
                 frames.append(f"{place.group(3) or '<module>'} ({place.group(1)}:{place.group(2)})")
-        elif not line or line[0].isspace() or line.startswith(_CHAINED) or _TRACEBACK in line:
+        elif not line or line[0].isspace() or line[0] == "+" or line.startswith(_CHAINED) or _TRACEBACK in line:
             pass
         else:
             ended = _PYTHON_END.match(line[:REDACTED_CHARACTERS_MAX])
             if ended and frames:
                 frames.reverse()
-                sections.append(_Section(ended.group(1), ended.group(2) or "", frames))
+                # A group names what happened in it after itself, all others name their cause before.
+                sections.insert(0 if grouped else len(sections), _Section(ended.group(1), ended.group(2) or "", frames))
                 frames = []
-                following = [text for text in lines[index + 1 : index + 4] if text.strip()]
-                if not (following and following[0].lstrip("| ").startswith(_CHAINED)):
+                following = next((text.lstrip("| ") for text in lines[index + 1 : index + 4] if text.strip("| ")), "")
+                grouped = following.startswith("+-+")
+                if not grouped and not following.startswith(_CHAINED):
                     index += 1
                     break
             else:
@@ -234,6 +258,9 @@ def _go(lines: Sequence[str], first: int) -> Trace | None:
             call = ""
         elif made := GO_CALL.match(line.rstrip()):
             call = made.group(1)
+            if call == "panic":  # what came before ran because of it
+                frames.clear()
+                call = ""
         elif line.strip() and not line.startswith(("\tpanic: ", "[signal ", "created by ", "exit status", "runtime")):
             break
         index += 1
