@@ -109,7 +109,7 @@ def _checkout_files(replicas: int) -> dict[str, str]:
             "application": {"name": "checkout"},
             "datasource": {
                 "url": "jdbc:postgresql://orders-db.example.org/orders",
-                "hikari": {"maximum-pool-size": 20, "connection-timeout": 3000, "max-lifetime": 1800000},
+                "hikari": {"maximum-pool-size": 20, "connection-timeout": 1000, "max-lifetime": 1800000},
             },
         },
         "payments": {"base-url": "http://payments:8080", "connect-timeout": "500ms", "read-timeout": "900ms"},
@@ -135,6 +135,7 @@ CHECKOUT_PARAMS = Params(
     workers=80,
     accept=100,
     pool=20,
+    pool_timeout=1.0,
     queries=6,
     database="orders-db",
     calls={"payments": Call(1.0, 0.9)},
@@ -530,7 +531,8 @@ EXTERNAL_OUTAGE = case(
     {"payments": Load(11)},
     nobody(
         "external",
-        "payments",
+        "api.cardprovider.example.net",
+        also_called=("payments", "provider"),
         accepted_kinds=("external", "dependency"),
         why="The card provider fails; nothing of ours changed near it.",
     ),
@@ -625,7 +627,7 @@ CAPACITY = case(
     1850,
     {
         "checkout": checkout(
-            replace(CHECKOUT_PARAMS, pool=2, pool_timeout=3.0),
+            replace(CHECKOUT_PARAMS, pool=2),
             exports=("micrometer_http", "hikari", "tomcat"),
             machines=True,
             files={
@@ -978,7 +980,6 @@ GO_CACHE = case(
         "catalog",
         "60000",
         "3000000",
-        remedies_refused=("raise_memory",),
     ),
     (
         Commit(
@@ -1052,6 +1053,7 @@ OLD_CHANGE = case(
         "catalog",
         ("red_herring",),
         accepted_kinds=("dependency", "infrastructure"),
+        also_called=("catalog-db", "catalog-db.example.org", "postgres"),
         why="The database became slow; the smaller pool was there for days.",
     ),
     (
@@ -1558,7 +1560,6 @@ NODE_SESSIONS = case(
         "storefront",
         "20",
         "2880",
-        remedies_refused=("raise_memory",),
     ),
     (
         Commit(
@@ -2005,6 +2006,228 @@ REVERTED = case(
         ),
     ),
     folder="services",
+)
+
+# --- harder ones ---------------------------------------------------------------------------------------------------------------
+
+OVERNIGHT = case(
+    "felt_in_the_morning",
+    "queue_backlog",
+    "delayed_effect",
+    150,
+    "2026-06-08T08:00:00Z",
+    1620,
+    300,
+    "notifier",
+    "queue of notifier grows, mails are late",
+    1600,
+    {"notifier": notifier(), "smtp": SMTP},
+    {"notifier": Load(14, peak_hour=11)},
+    found("config_change", "guilty", NOTIFIER, "WORKER_CONCURRENCY", "notifier", "8", "4", tags=("red_herring",)),
+    (
+        Commit(
+            880,
+            "dave",
+            "notifier: four processes do",
+            (edit(NOTIFIER, 'CONCURRENCY\n          value: "8"', 'CONCURRENCY\n          value: "4"'),),
+            (("notifier", {"workers": 4}),),
+            tag="guilty",
+        ),
+        Commit(
+            1530,
+            "alice",
+            "notifier: more templates at hand",
+            (edit(NOTIFIER, 'value: "4000"', 'value: "5000"'),),
+            restarts=("notifier",),
+        ),
+    ),
+    folder="services",
+    noise=Noise(measurement=0.03, daily=0.6, wander=0.03, lost=0.002, spikes=0.05),
+)
+
+TTL = case(
+    "shorter_ttl",
+    "request_latency",
+    "cache_change",
+    151,
+    "2026-06-10T09:00:00Z",
+    300,
+    120,
+    "catalog",
+    "catalog has been slower for hours",
+    290,
+    {"catalog": catalog(replace(CATALOG_PARAMS, replicas=2, miss_queries=14)), "catalog-db": DATABASE},
+    {"catalog": Load(130)},
+    found("config_change", "guilty", CATALOG, "CACHE_TTL", "catalog", "4h", "1m", tags=("red_herring",)),
+    (
+        Commit(
+            96,
+            "erin",
+            "catalog: fresher prices",
+            (edit(CATALOG, "CACHE_TTL=4h", "CACHE_TTL=1m"),),
+            (("catalog", {"cache_best": 0.68}),),
+            tag="guilty",
+        ),
+        Commit(
+            270,
+            "frank",
+            "catalog 0.31.3",
+            (edit(CATALOG_RUN, "catalog:0.31.2", "catalog:0.31.3"),),
+            restarts=("catalog",),
+        ),
+    ),
+    noise=LOUD,
+)
+
+POOL_IN_TRAFFIC = case(
+    "smaller_pool_on_a_busy_day",
+    "pool_exhaustion",
+    "masked_by_traffic",
+    152,
+    "2026-06-15T16:00:00Z",
+    120,
+    60,
+    "checkout",
+    "checkout slow, waiting for connections",
+    110,
+    {
+        "checkout": checkout(exports=("micrometer_http", "hikari", "jvm"), machines=True),
+        "payments": payments(exports=()),
+        "orders-db": DATABASE,
+    },
+    {"checkout": Load(128, growth=((35, 1.3, 20),))},
+    found("config_change", "guilty", CHECKOUT, "maximum-pool-size", "checkout", "20", "2"),
+    (
+        Commit(
+            68,
+            "bob",
+            "checkout: give connections back to reporting",
+            (edit(CHECKOUT, "maximum-pool-size: 20", "maximum-pool-size: 2"),),
+            (("checkout", {"pool": 2}),),
+            tag="guilty",
+        ),
+    ),
+    noise=LOUD,
+)
+
+TWO_TROUBLES = case(
+    "errors_beside_debug_lines",
+    "request_errors",
+    "two_anomalies",
+    153,
+    "2026-06-17T13:00:00Z",
+    80,
+    30,
+    "storefront",
+    "storefront returns errors",
+    68,
+    {
+        "storefront": storefront(replace(STOREFRONT_PARAMS, replicas=2, cpu_limit=2.0), "cadvisor"),
+        "pricing": pricing(exports=("otel_http",)),
+        **behind(),
+    },
+    {"storefront": Load(36)},
+    found(
+        "config_change",
+        "guilty",
+        STOREFRONT,
+        "catalog.url",
+        "storefront",
+        "http://catalog:8080",
+        "http://catalogue:8080",
+        tags=("red_herring",),
+    ),
+    (
+        Commit(
+            33,
+            "carol",
+            "storefront: look for the lost session",
+            (edit(STOREFRONT, '"logLevel": "info"', '"logLevel": "debug"'),),
+            (("storefront", {"log_lines": 90.0}),),
+        ),
+        Commit(
+            44,
+            "dave",
+            "storefront: catalogue has a new name",
+            (edit(STOREFRONT, "http://catalog:8080", "http://catalogue:8080"),),
+            (("storefront", {"calls.catalog.fault": "unresolved", "calls.catalog.host": "catalogue:8080"}),),
+            tag="guilty",
+        ),
+    ),
+)
+
+CALLED_RELEASE = case(
+    "called_service_release",
+    "request_errors",
+    "called_service_change",
+    154,
+    "2026-06-22T07:00:00Z",
+    75,
+    30,
+    "storefront",
+    "error pages in the storefront",
+    64,
+    {"storefront": storefront(), "pricing": pricing(replace(PRICING_PARAMS, fault="")), **behind()},
+    {"storefront": Load(40)},
+    found("deploy", "guilty", PRICING, "image.tag", "pricing", "7.2.0", "7.3.0", tags=("red_herring",)),
+    (
+        Commit(
+            37,
+            "erin",
+            "pricing 7.3.0",
+            (edit(PRICING, "tag: 7.2.0", "tag: 7.3.0"),),
+            (("pricing", {"error_share": 0.45, "fault": "java.lang.IllegalStateException: no tax table for 2026"}),),
+            tag="guilty",
+        ),
+        Commit(
+            39,
+            "bob",
+            "storefront: three attempts",
+            (edit(STOREFRONT, '"retries": 1', '"retries": 2'),),
+            (("storefront", {"calls.pricing.retries": 2}),),
+        ),
+    ),
+)
+
+BEFORE_THE_WINDOW = case(
+    "failing_since_before",
+    "request_errors",
+    "undecidable",
+    155,
+    "2026-06-25T10:00:00Z",
+    120,
+    60,
+    "catalog",
+    "catalog: 5xx above the objective since the weekend",
+    110,
+    {
+        "catalog": catalog(
+            replace(
+                CATALOG_PARAMS, replicas=2, error_share=0.06, fault="render failed: template price_list has no currency"
+            ),
+            exports=("go_http", "go_runtime"),
+        ),
+        "catalog-db": DATABASE,
+    },
+    {"catalog": Load(90)},
+    nobody(
+        "unknown",
+        "catalog",
+        outcome="inconclusive",
+        why="It fails as often at the beginning of what is read as at its end, and both commits came meanwhile.",
+    ),
+    (
+        Commit(
+            41,
+            "alice",
+            "catalog: larger pages",
+            (edit(CATALOG, "PAGE_SIZE=50", "PAGE_SIZE=52"),),
+            restarts=("catalog",),
+        ),
+        Commit(
+            83, "frank", "catalog: fewer connections", (edit(CATALOG, "CONNS=30", "CONNS=26"),), restarts=("catalog",)
+        ),
+    ),
 )
 
 SCENARIOS: tuple[Scenario, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Scenario))

@@ -85,24 +85,27 @@ class Writer:
         """Find the processes that there were, and which scrapes fail."""
         times = self.trace.times
         self.kept = self.rng.random(len(times)) >= self.noise.lost
-        slots: list[Replica] = []
+        slots = [(replica, self._place(replica)) for replica in self.trace.replicas]
         alive = []
-        for replica in self.trace.replicas:
+        for replica, place in slots:
             up = (times >= replica.started + 1) & (times < replica.ended)
+            if not self.pod_names:  # on a machine the next process starts when this one has ended
+                later = [r.started for r, p in slots if p == place and r.generation > replica.generation]
+                up &= times < min(later, default=np.inf)
             for killed, (begin, _) in zip(replica.kills, replica.restarts, strict=True):
                 up &= ~((times > killed) & (times < begin))  # no process, nothing to scrape
-            slots.append(replica)
             alive.append(up)
         if not slots:
             return
         together = np.maximum(1, np.sum(alive, axis=0))
-        number = {g: 0 for g in {r.generation for r in slots}}
-        for replica, up in zip(slots, alive, strict=True):
-            place = number[replica.generation]
-            number[replica.generation] += 1
-            if not up.any():
-                continue
-            self.processes.append(Process(self._names(replica.generation, place), replica, up / together))
+        for (replica, place), up in zip(slots, alive, strict=True):
+            if up.any():
+                self.processes.append(Process(self._names(replica.generation, place), replica, up / together))
+
+    def _place(self, replica: Replica) -> int:
+        """Return the how-manyeth of its generation a replica is."""
+        same = [r for r in self.trace.replicas if r.generation == replica.generation]
+        return next(number for number, one in enumerate(same) if one is replica)
 
     def _names(self, generation: int, place: int) -> dict[str, str]:
         if self.pod_names:

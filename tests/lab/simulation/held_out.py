@@ -481,7 +481,6 @@ PORTAL_LEAK = case(
         f"{HARBOUR}/portal:5.9.0",
         f"{HARBOUR}/portal:6.0.0",
         tags=("red_herring",),
-        remedies_refused=("raise_memory",),
     ),
     (
         Commit(
@@ -763,7 +762,7 @@ SMS_OUTAGE = case(
     110,
     {"mailroom": mailroom(), "sms": SMS},
     {"mailroom": Load(30)},
-    nobody("external", "mailroom", accepted_kinds=("external", "dependency")),
+    nobody("external", "sms.example.net", accepted_kinds=("external", "dependency"), also_called=("mailroom", "sms")),
     (
         Commit(
             -400,
@@ -1573,6 +1572,139 @@ MEDIA_SUSPECTS = case(
         ),
     ),
     missing=Missing(logs=True),
+)
+
+# --- harder ones ---------------------------------------------------------------------------------------------------------------
+
+NIGHT = case(
+    "audit_at_night",
+    "pool_exhaustion",
+    "delayed_effect",
+    330,
+    "2026-10-15T07:00:00Z",
+    1740,
+    300,
+    "ledger",
+    "postings wait for connections since the offices opened",
+    1720,
+    {
+        "ledger": ledger(replace(LEDGER_PARAMS, replicas=2), exports=("micrometer_http", "agroal")),
+        "fx": replace(FX, selector="", exports=()),
+        "ledger-db": STORE,
+    },
+    {"ledger": Load(118, peak_hour=12)},
+    found("config_change", "guilty", LEDGER, "jdbc.max-size", "ledger", "24", "2", tags=("red_herring",)),
+    (
+        Commit(
+            905,
+            "erin",
+            "ledger: connections as the audit wants them",
+            (edit(LEDGER, "max-size=24", "max-size=2"), edit(LEDGER, "min-size=4", "min-size=2")),
+            (("ledger", {"pool": 2}),),
+            tag="guilty",
+        ),
+        Commit(1655, "carol", "ledger: smaller batches", (edit(LEDGER, "batch=25", "batch=24"),), restarts=("ledger",)),
+    ),
+    noise=Noise(measurement=0.03, daily=0.65, wander=0.03, lost=0.003, spikes=0.05),
+)
+
+FEWER_WORKERS = case(
+    "fewer_workers_on_a_loud_day",
+    "thread_exhaustion",
+    "masked_by_traffic",
+    331,
+    "2026-10-20T12:00:00Z",
+    120,
+    60,
+    "recommender",
+    "recommender queues requests",
+    110,
+    {"recommender": recommender(replace(RECOMMENDER_PARAMS, cache_shared=True, cpu_limit=2.0)), "features": FEATURES},
+    {"recommender": Load(62, growth=((30, 1.25, 25),))},
+    found("config_change", "guilty", RECOMMENDER, "server.workers", "recommender", "12", "2"),
+    (
+        Commit(
+            67,
+            "frank",
+            "recommender: workers as processors",
+            (edit(RECOMMENDER, "workers = 12", "workers = 2"),),
+            (("recommender", {"workers": 2}),),
+            tag="guilty",
+        ),
+    ),
+    noise=ROUGH,
+)
+
+PORTAL_TWO = case(
+    "portal_certificate_beside_release",
+    "request_errors",
+    "two_anomalies",
+    332,
+    "2026-10-27T09:00:00Z",
+    90,
+    60,
+    "portal",
+    "logins fail",
+    80,
+    {"portal": portal(exports=("otel_http", "otel_client", "dotnet")), "identity": IDENTITY, "portal-db": STORE},
+    {"portal": Load(37)},
+    found(
+        "config_change",
+        "guilty",
+        PORTAL,
+        "Identity.CaFile",
+        "portal",
+        "/etc/pki/bank-ca-3.pem",
+        "/etc/pki/root.pem",
+        tags=("red_herring",),
+    ),
+    (
+        Commit(
+            36,
+            "alice",
+            "portal 5.10.0",
+            (edit(PORTAL_RUN, "portal:5.9.0", "portal:5.10.0"),),
+            (("portal", {"cpu": 0.006, "memory": 235.0}),),
+        ),
+        Commit(
+            51,
+            "bob",
+            "portal: one file of roots for all",
+            (edit(PORTAL, "bank-ca-3.pem", "root.pem"),),
+            (("portal", {"calls.identity.fault": "certificate"}),),
+            tag="guilty",
+        ),
+    ),
+)
+
+EVER_FAILING = case(
+    "tickets_ever_failing",
+    "request_errors",
+    "undecidable",
+    333,
+    "2026-11-03T10:00:00Z",
+    90,
+    60,
+    "tickets",
+    "ticket pages fail now and then, for weeks",
+    80,
+    {"tickets": tickets(replace(TICKETS_PARAMS, error_share=0.08, workers=64)), "desk-db": STORE},
+    {"tickets": Load(40)},
+    nobody(
+        "unknown",
+        "tickets",
+        outcome="inconclusive",
+        why="It fails throughout; the commit in between changed nothing.",
+    ),
+    (
+        Commit(
+            44,
+            "dave",
+            "tickets: longer statements",
+            (edit(TICKETS, "STATEMENT_TIMEOUT: 15s", "STATEMENT_TIMEOUT: 16s"),),
+            restarts=("tickets",),
+        ),
+    ),
 )
 
 SCENARIOS: tuple[Scenario, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Scenario))

@@ -56,13 +56,13 @@ def filler(prefix: str) -> dict[str, str]:
 
 
 def unrelated(prefix: str, begin: float, end: float, seed: int) -> list[Made]:
-    """Return commits to those files, about every nine hours."""
+    """Return commits to those files, about every twelve hours."""
     chance = random.Random(seed)
     made: list[Made] = []
     minor, nightly, rows, lines = 0, 30, 5000, 0
     at = begin
     while True:
-        at += chance.expovariate(1 / 32_000)
+        at += chance.expovariate(1 / 43_000)
         if at > end:
             return made
         who = chance.choice(PEOPLE)

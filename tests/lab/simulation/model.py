@@ -329,15 +329,35 @@ def _database(
     asked = params.queries + params.miss_queries * miss
     hold = asked * store.cut(30.0)
     if params.pool:
-        through, wait, state.queues["pool"], out["pool_timeouts"] = stage(
-            state.queues.get("pool", 0.0), through, params.pool * ready, hold, params.pool_timeout, dt
-        )
-        out["pool_active"] = min(params.pool * ready, through * hold)
-        out["pool_pending"] = state.queues["pool"] + max(0.0, wait * through * 0.5)
-        out["pool_wait"] = wait
+        through = _pool(params, state, through, hold, ready, dt, out)
     state.sent[params.database] = through * asked
     out["query_time"], out["queries"] = store.cut(30.0), through * asked
     return through, hold + out["pool_wait"]
+
+
+def _pool(
+    params: Params, state: State, through: float, hold: float, ready: int, dt: float, out: dict[str, float]
+) -> float:
+    """Return the throughput of the connection pool.
+
+    Where workers are bounded, no more than they can wait here; if all of them are through before the pool's timeout, nobody
+    is refused, and what does not fit waits for a worker.
+    """
+    size = params.pool * ready
+    crowd = params.workers * hold / params.pool
+    if params.workers and crowd < params.pool_timeout:
+        rho = through * hold / size
+        wait = min(steady_wait(rho, size, hold), crowd) if rho < 1 else max(0.0, crowd - hold)
+        waiting = through * wait if rho < 1 else float(params.workers * ready - size)
+    else:
+        through, wait, waiting, out["pool_timeouts"] = stage(
+            state.queues.get("pool", 0.0), through, size, hold, params.pool_timeout, dt
+        )
+        state.queues["pool"] = waiting
+        waiting += wait * through * 0.5 if waiting == 0 else 0.0
+    out["pool_active"], out["pool_pending"] = min(size, through * hold), max(0.0, waiting)
+    out["pool_wait"] = wait
+    return through
 
 
 def _calls(
@@ -384,7 +404,8 @@ def _workers(
     through, queued, state.queues["workers"], out["overflow"] = stage(
         state.queues.get("workers", 0.0), through, bound, inside, patience, dt
     )
-    out["busy"] = min(bound, through * inside + hanging)
+    refused = out["pool_timeouts"] * params.pool_timeout  # they hold a worker until they are told
+    out["busy"] = min(bound, through * inside + hanging + refused)
     out["waiting"] = state.queues["workers"]
     if consumer:
         state.busy_share = max(used, out["busy"] / bound)

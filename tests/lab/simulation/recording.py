@@ -159,7 +159,7 @@ def _repository(scenario: Scenario, folder: Path, epoch: float) -> dict[str, str
     if scenario.missing.history_from is not None:
         first = scenario.missing.history_from * 60
     made = [history.Made(c.at * 60, c.author, c.message, c.edits, c.tag) for c in scenario.commits]
-    made += history.unrelated(scenario.folder, max(first, -9 * history.DAY), scenario.minutes * 60 - 60, scenario.seed)
+    made += history.unrelated(scenario.folder, max(first, -5 * history.DAY), scenario.minutes * 60 - 60, scenario.seed)
     return history.write_repository(folder, epoch, files, made, first)
 
 
@@ -259,10 +259,13 @@ def _truth(scenario: Scenario, commits: Mapping[str, str]) -> str:
         "noise": asdict(scenario.noise),
         "tags": list(truth.tags),
     }
-    if truth.also:
-        document["also"] = [
-            {"service": g.service, "commit": commits[g.tag], "path": g.path, "key": g.key} for g in truth.also
-        ]
+    also: list[dict[str, Any]] = [
+        {"service": g.service, "commit": commits[g.tag], "path": g.path, "key": g.key} for g in truth.also
+    ]
+    kinds = truth.accepted_kinds or (truth.kind,)
+    also += [{"service": name, "kind": kind} for name in truth.also_called for kind in kinds]
+    if also:
+        document["also"] = also
     if truth.remedies_refused:
         document["remedies_refused"] = list(truth.remedies_refused)
     if truth.accepted_kinds:

@@ -133,6 +133,7 @@ class Truth:
     tags: tuple[str, ...] = ()
     remedies_refused: tuple[str, ...] = ()
     accepted_kinds: tuple[str, ...] = ()
+    also_called: tuple[str, ...] = ()  # other names for the service at fault, where no commit is
     why: str = ""
 
 
