@@ -84,7 +84,11 @@ class ChangeBlame:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What each kind of evidence counts. Judgement; the few that were tried on data say so in docs/causes.md."""
+    """What each kind of evidence counts. One where the evidence is a log-odds already; judgement elsewhere.
+
+    A fit to generated and planted faults with one kind of fault left out in turn found nothing better for the kind left out, so
+    the weights are not fitted. Resources count somewhat more, for unlike slowness they do not pass along calls.
+    """
 
     own: float = 1.0
     size: float = 1.0
@@ -332,6 +336,7 @@ def _left(
         silent = _unasked(c, graph, troubles)
         if silent >= SILENT:
             part = max(part, min(1.0, silent + 0.3))
+        # One fault is likelier than two, and retries and fan-out multiply what comes from below: a part accounts for more than itself.
         part = max(part, min(0.6, 2.0 * part))
         left -= min(1.0, part)
         if part > best:
