@@ -21,6 +21,7 @@ class CallGraph:
     callees: list[list[int]]
     callers: list[list[int]]
     symptom: int | None
+    addresses: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, names: list[str], calls: frozenset[tuple[str, str]], symptom: str) -> CallGraph:
@@ -33,7 +34,8 @@ class CallGraph:
             known = place.get(spelled.get(name, name))
             return known if known is not None else outside.setdefault(name, len(names) + len(outside))
 
-        edges = {(number(a), number(b)) for a, b in calls} | _views(names, calls)
+        addresses = _addresses(names)
+        edges = {(number(a), number(b)) for a, b in calls} | _views(names, calls, addresses)
         callees: dict[int, set[int]] = defaultdict(set)
         for a, b in edges:
             if a != b:
@@ -43,7 +45,7 @@ class CallGraph:
         for i, below in enumerate(joined):
             for c in below:
                 callers[c].append(i)
-        return cls(names, joined, callers, place.get(spelled.get(symptom, symptom)))
+        return cls(names, joined, callers, place.get(spelled.get(symptom, symptom)), addresses)
 
     @property
     def known(self) -> bool:
@@ -85,7 +87,13 @@ def spellings(names: Sequence[str], others: set[str]) -> dict[str, str]:
     }
 
 
-def _views(names: Sequence[str], calls: frozenset[tuple[str, str]]) -> set[tuple[int, int]]:
+def _addresses(names: Sequence[str]) -> frozenset[int]:
+    """Return which names are addresses or clients as others see them; none where most look so, for then it is how services are named."""
+    found = frozenset(i for i, name in enumerate(names) if ADDRESS.search(name))
+    return found if 2 * len(found) <= len(names) else frozenset()
+
+
+def _views(names: Sequence[str], calls: frozenset[tuple[str, str]], addresses: frozenset[int]) -> set[tuple[int, int]]:
     """Return the calls from an address that callers dial to the one service whose name it carries.
 
     A load balancer's host name is measured by its callers and is slow whenever the service behind it is; without this edge
@@ -94,9 +102,9 @@ def _views(names: Sequence[str], calls: frozenset[tuple[str, str]]) -> set[tuple
     called = {b for _, b in calls}
     calling = {a for a, _ in calls}
     found = set()
-    real = [(i, _plain(n)) for i, n in enumerate(names) if not ADDRESS.search(n)]
+    real = [(i, _plain(n)) for i, n in enumerate(names) if i not in addresses]
     for i, name in enumerate(names):
-        if not ADDRESS.search(name) or name in calling or name not in called:
+        if i not in addresses or name in calling or name not in called:
             continue
         tokens = [t for t in re.split(r"[^a-z0-9]+", name.lower().split(".")[0].removesuffix("_remote")) if len(t) >= 4]
         hits = [{j for j, plain in real if token in plain} for token in tokens]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from advisor.diagnosis import Term
-from advisor.diagnosis.call_graph import ADDRESS, CallGraph, depths_below, spellings
+from advisor.diagnosis.call_graph import CallGraph, depths_below, spellings
 from advisor.diagnosis.service_trouble import (
     ASPECTS,
     LATE_SAMPLES,
@@ -196,7 +196,7 @@ def _judge(
         _size(terms, i, graph, troubles, weight, symptom_aspect, weights)
         _resources(terms, troubles[i], weights)
         _traffic(terms, i, graph, troubles, weights)
-        _place(terms, name, i, graph, depth, weights)
+        _place(terms, i, graph, depth, weights)
         _timing(terms, troubles[i], first, step, weights)
         _silenced(terms, i, graph, troubles, weights)
         blames.append(Blame(name, sum(t.value for t in terms.found), tuple(terms.found), troubles[i].onset))
@@ -415,11 +415,7 @@ def _traffic(terms: _Terms, i: int, graph: CallGraph, troubles: list[Trouble], w
 
 def _senders(i: int, graph: CallGraph, troubles: list[Trouble]) -> list[Trouble]:
     """Return the callers whose requests are measured; a client as others see it is the world outside, not a sender."""
-    return [
-        troubles[c]
-        for c in graph.callers[i]
-        if "requests" in troubles[c].measured and not ADDRESS.search(graph.names[c])
-    ]
+    return [troubles[c] for c in graph.callers[i] if "requests" in troubles[c].measured and c not in graph.addresses]
 
 
 def _sends_more(i: int, graph: CallGraph, troubles: list[Trouble]) -> bool:
@@ -441,10 +437,12 @@ def _from_nothing(t: Trouble) -> bool:
     return t.requests > 2 and t.rate is not None and t.usual_rate is not None and t.usual_rate <= 0.02 * t.rate
 
 
-def _place(terms: _Terms, name: str, i: int, graph: CallGraph, depth: Sequence[int | None], weights: Weights) -> None:
+def _place(terms: _Terms, i: int, graph: CallGraph, depth: Sequence[int | None], weights: Weights) -> None:
     if graph.known and graph.symptom is not None and depth[i] is None:
-        terms.add("not reached", -weights.unreachable, "no call leads from the symptom to it")
-    if ADDRESS.search(name):
+        # Where no call of the symptom's service is known at all, the graph rather than the service may be what is missing.
+        value = weights.unreachable if graph.callees[graph.symptom] else 0.4 * weights.unreachable
+        terms.add("not reached", -value, "no call leads from the symptom to it")
+    if i in graph.addresses:
         terms.add("address", -weights.address, "it is an address or a client as others see it, not a service")
 
 

@@ -215,7 +215,7 @@ def _worst_stretch(
     badness = _badness(rows.scaled[wanted], rows.material[wanted], places)
     n = places.size
     begins = range(max(0, at - LATE_SAMPLES), min(n, at + LATE_SAMPLES + 1)) if noticed_at is not None else range(3, n)
-    begins_at = np.array(begins)[:: max(1, len(begins) // 150)]
+    begins_at = np.array(begins, dtype=np.intp)[:: max(1, len(begins) // 150)]
     ends = np.unique(np.linspace(0, n, min(n, 150) + 1).astype(int))[1:]
     contrast = _contrast(badness, begins_at, ends, noticed_at is None)
     if contrast.size == 0:

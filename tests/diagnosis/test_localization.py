@@ -198,6 +198,15 @@ def test_an_address_before_a_service_does_not_take_its_blame() -> None:
     assert ranked(services, calls)[0].service == "PetSearch_AWS::ECS::Fargate"
 
 
+def test_where_every_service_has_a_host_name_none_is_a_mere_address() -> None:
+    long = {n: f"{n}.shop.example.org" for n in ("web", "cart", "stock", "ads")}
+    services = [ServiceSeries(long[s.service], s.series) for s in slow_stock()]
+    calls = frozenset((long[a], long[b]) for a, b in CHAIN)
+    blames = localize(TIMES, services, calls, long["web"], "latency", NOTICED)
+    assert blames[0].service == long["stock"]
+    assert all(term(b, "address") == 0 for b in blames)
+
+
 def test_the_same_service_under_another_spelling_is_one_node_of_the_graph() -> None:
     calls = frozenset({("web", "Cart_AWS::ECS::Fargate"), ("cart-service", "Stock_remote")})
     services = [service("web", 1, 0.3, 0.2), service("cart", 11, 0.2, 0.2), service("stock", 21, 0.1, 0.2)]
