@@ -4,7 +4,7 @@ Reads folders in the layouts of PetShop, RCAEval or `bench.datasets.folder`; wit
 generated incidents. Prints AC@1, AC@3, AC@5 (share of cases with the truth among the first k), the mean rank and seconds a
 case, with 95 % intervals from a bootstrap over cases, and for ours the Brier score of its probabilities.
 
-    python -m bench.root_cause [FOLDER…] [--generated 300] [--first-seed 100000] [--each]
+    python -m bench.root_cause [FOLDER…] [--generated 300] [--planted 200] [--first-seed 100000] [--each]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bench.datasets import folder as plain
 from bench.datasets import petshop, rcaeval
 from bench.datasets.case import Case, DatasetUnreadable
 from bench.datasets.generated import make_case
+from bench.datasets.planted import plant
 from bench.rivals import RIVALS
 
 DRAWS = 2000
@@ -128,6 +129,7 @@ def main() -> int:
     parser.add_argument(
         "--generated", type=int, help="how many generated incidents of each question (300 without a folder)"
     )
+    parser.add_argument("--planted", type=int, default=0, help="faults planted in the calm windows of a PetShop folder")
     parser.add_argument("--first-seed", type=int, default=100_000)
     parser.add_argument("--each", action="store_true", help="print every case")
     given = parser.parse_args()
@@ -137,11 +139,17 @@ def main() -> int:
     for path in folders:
         try:
             cases = read(path)
+            calm = sorted(p.parent.parent for p in path.glob("*/noissue/metrics.csv")) if given.planted > 0 else []
+            seeds = range(given.first_seed, given.first_seed + given.planted) if calm else range(0)
+            planted = [plant(calm[seed % len(calm)], seed) for seed in seeds]
         except (DatasetUnreadable, OSError, KeyError, TypeError, ValueError) as error:
             print(f"cannot measure on {path}: {type(error).__name__}: {error}", file=sys.stderr)
             failed = True
             continue
         report(str(path), measure(cases, given.each))
+        if planted:
+            title = f"{path}, faults planted in calm windows (seeds from {given.first_seed})"
+            report(title, measure(planted, given.each))
     count = given.generated if given.generated is not None else (0 if folders else 300)
     for question in ("service", "change"):
         if count > 0:
