@@ -307,7 +307,8 @@ def _unmeasured(
             if value > best:
                 best, by, what = value, c, aspect
     if by is not None:
-        text = f"its {what} is not measured, and nothing else explains that of {graph.names[by]}, which calls it"
+        word = "share of failed requests" if what == "errors" else what
+        text = f"its {word} is not measured, and nothing else explains that of {graph.names[by]}, which calls it"
         terms.add("not measured", weights.own * (best - own), text)
     elif not troubles[i].measured & {"latency", "errors"}:
         terms.add("not measured", -0.5 * weights.own, "neither its latency nor its errors are measured")
