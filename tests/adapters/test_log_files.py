@@ -10,8 +10,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from advisor.adapters.log_files import PART_BYTES, Clock, LogFiles, find_files, former_names
 from advisor.errors import SourceUnavailable
 from advisor.evidence import LogAnswer, LogRequest
+from advisor.evidence.log_templates import LogDigest
 
 AT = datetime(2026, 11, 22, 8, 16, 56, tzinfo=UTC)
 HEAP = "java.lang.OutOfMemoryError: Java heap space"
@@ -567,3 +568,147 @@ def test_a_collection_log_with_only_uptime_is_anchored_at_its_last_writing(tmp_p
     (warning,) = answer.warnings
     assert "uptime" in warning
     assert "1 earlier runs" in warning
+
+
+# --- blocks of known lines
+
+
+def line_by_line(path: Path, start: datetime, end: datetime) -> LogAnswer:
+    """Read a file without any short cut."""
+    lines = path.read_bytes().decode(errors="replace").split("\n")
+    lines = lines[:-1] if lines[-1] == "" else lines
+    read_one = Clock(path.stat().st_mtime).choose(lines)
+    assert read_one is not None
+    digest = LogDigest(start.timestamp(), end.timestamp())
+    digest.begin(path.name, path.name)
+    inside = False
+    for line in lines:
+        event = read_one(line)
+        if event is not None:
+            inside = start.timestamp() <= event[0] <= end.timestamp()
+        if not inside:
+            digest.skip()
+        elif event is None:
+            digest.extend(line)
+        else:
+            digest.add(*event)
+    return digest.answer()
+
+
+def told(answer: LogAnswer) -> tuple[object, ...]:
+    """Return what both ways of reading must agree on: all but the samples and the names of places."""
+    return (
+        answer.lines,
+        sorted((t.template, t.level, t.count, t.first_at, t.last_at, t.buckets) for t in answer.templates),
+        sorted((e.type, e.message, e.root_type, e.root_message, e.frames, e.count, e.at) for e in answer.exceptions),
+        answer.restarts,
+        sorted(answer.kills),
+        answer.first_at,
+        answer.last_at,
+    )
+
+
+TRACE_LINES = f"a.BException: x\n\tat a.B.c(B.java:1)\nCaused by: {HEAP}\n\tat a.D.e(D.java:2)\n\t... 3 more"
+STATEMENTS = (
+    "INFO [exec-{n}] Cart - cart {n} of session {h} priced",
+    "INFO [exec-{n}] Audit - user={w} trace={u} ended",
+    "WARN [exec-{n}] Db - pool has {n} of 30 left",
+    'INFO [exec-{n}] Http - "GET /a/{n}?q={w}" answered 200 in {n} ms',
+    'ERROR [exec-{n}] Http - "GET /a/{n}?q={w}" answered 503 in {n} ms',
+    "ERROR [exec-{n}] Shop - order failed\n" + TRACE_LINES,
+    "Traceback (most recent call last):",
+    "INFO [main] Started CheckoutApplication in 3.{n} seconds",
+    "ERROR [main] Container checkout exited with exit code 137",
+    "INFO [main] Container cart exited with exit code 0",
+    "WARN [mail] Mail - no answer from {w} within {n} ms",
+)
+STAMPS = {
+    "zulu": lambda at: at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    "comma": lambda at: at.strftime("%Y-%m-%d %H:%M:%S,") + f"{at.microsecond // 1000:03d}",
+    "offset": lambda at: at.astimezone(timezone(timedelta(hours=at.minute % 3))).isoformat(timespec="microseconds"),
+    "nanoseconds cut short": lambda at: at.strftime("%Y-%m-%dT%H:%M:%S") + f".{at.microsecond:06d}".rstrip("0") + "7Z",
+    "bracket": lambda at: at.strftime("[%d/%b/%Y:%H:%M:%S +0000]"),
+    "behind an address": lambda at: f"10.0.{at.second}.{at.minute} - - " + at.strftime("[%d/%b/%Y:%H:%M:%S +0200]"),
+    "syslog": lambda at: at.strftime("%b %d %H:%M:%S host app[7]:"),
+    "klog": lambda at: "WIE"[at.second % 3] + at.strftime("%m%d %H:%M:%S.%f"),
+    "tomcat": lambda at: at.strftime("%d-%b-%Y %H:%M:%S.") + f"{at.microsecond // 1000:03d}",
+    "httpd": lambda at: at.strftime("[%a %b %d %H:%M:%S.%f %Y]"),
+    "seconds": lambda at: f"{at.timestamp():.3f}",
+    "milliseconds": lambda at: f"{at.timestamp() * 1000:.0f}",
+}  # fmt: skip
+
+
+def mixed_log(stamp: Callable[[datetime], str], seed: int, events: int = 1_500) -> str:
+    chance = random.Random(seed)
+    at, parts = AT - timedelta(minutes=12), []
+    for _ in range(events):
+        at += timedelta(milliseconds=chance.randrange(2_000))
+        shaken = at - timedelta(seconds=chance.choice((0, 0, 0, 0, 61)))
+        text = chance.choice(STATEMENTS)
+        for mark, make in (
+            ("{n}", lambda: str(chance.randrange(10 ** chance.randrange(1, 6)))),
+            ("{h}", lambda: f"{chance.getrandbits(128):032x}"),
+            ("{u}", lambda: f"{chance.getrandbits(32):08x}-abcd-4d5e-8f90-{chance.getrandbits(48):012x}"),
+            ("{w}", lambda: "".join(chance.choices("bcdfgjkmnopqrtuvxyz", k=chance.randrange(1, 9)))),
+        ):
+            while mark in text:
+                text = text.replace(mark, make(), 1)
+        parts.append(f"{stamp(shaken)} {text}\n")
+    return "".join(parts)
+
+
+@pytest.mark.parametrize("name", STAMPS)
+@pytest.mark.parametrize("block", [700, 9_000, 1 << 20])
+def test_blocks_are_read_as_line_by_line(
+    tmp_path: Path, name: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("advisor.adapters.log_files.lines.BLOCK_BYTES", block)
+    path = put(tmp_path / "a.log", mixed_log(STAMPS[name], seed=block), AT + timedelta(hours=1))
+    asked = request("a.log", start=AT - timedelta(minutes=8), end=AT + timedelta(minutes=8))
+    assert told(LogFiles(tmp_path).read(asked)) == told(line_by_line(path, asked.start, asked.end))
+
+
+def test_json_and_logfmt_blocks_are_read_as_line_by_line(tmp_path: Path) -> None:
+    chance = random.Random(2)
+    shapes = (
+        '{{"ts":"{z}","level":"info","msg":"order {n} placed by w{n}","trace":"{n:032x}"}}',
+        '{{"level":50,"time":{m},"msg":"order {n} failed"}}',
+        '{{"level":30,"time":{m},"msg":"order {n} failed"}}',
+        '{{"time":"{z}","method":"GET","path":"/a/{n}","status":503,"agent":"Mozilla say root"}}',
+        '{{"time":"{z}","method":"GET","path":"/a/{n}","status":200,"agent":"Mozilla say root"}}',
+        'ts={z} level=warn msg="pool {n} low" free={n}',
+    )
+    for which in (shapes[:1], shapes[1:3], shapes[3:5], shapes[5:]):
+        text = ""
+        for number in range(2_000):
+            at = AT + timedelta(milliseconds=137 * number)
+            values = {"z": STAMPS["zulu"](at), "m": round(at.timestamp() * 1000), "n": chance.randrange(10**5)}
+            text += chance.choice(which).format(**values) + "\n"
+        path = put(tmp_path / "a.log", text, AT + timedelta(hours=1))
+        asked = request("a.log")
+        answer = LogFiles(tmp_path).read(asked)
+        assert answer.lines == 2_000
+        assert told(answer) == told(line_by_line(path, asked.start, asked.end))
+
+
+def test_an_entry_without_a_message_shows_its_status_and_hides_its_texts(tmp_path: Path) -> None:
+    line = '{"time":"2026-11-22T08:16:56Z","method":"GET","path":"/a?q=say root","status":503,"bytes":7}\n'
+    put(tmp_path / "a.log", line * 3)
+    (one,) = read(tmp_path).templates
+    assert one.template == "method=GET path=<str> status=<5xx> bytes=<num>"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=60), max_size=12), st.integers(0, 5))
+def test_any_bytes_between_known_lines_change_nothing_of_them(garbage: list[bytes], every: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lines = []
+        for number in range(60):
+            lines.append(spring(AT + timedelta(seconds=number), f"order {number} placed").encode())
+            if garbage and number % 6 == every:
+                one = garbage[number % len(garbage)].replace(b"\n", b"").replace(b"\r", b"").replace(b"\x1b", b"")
+                lines.append(b"# " + one + b"\n")
+        put(Path(folder) / "a.log", b"".join(lines))
+        answer = read(Path(folder))
+        (one_template,) = [t for t in answer.templates if "order" in t.template]
+        assert one_template.count == 60

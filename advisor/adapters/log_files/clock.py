@@ -350,7 +350,7 @@ def _message(value: dict[str, object], line: str) -> tuple[str, str, tuple[str, 
 
 def _fields(value: dict[str, object]) -> str:
     """Return an entry without a message as ``key=value``: numbers, and those texts that no user chooses."""
-    said = []
+    said: list[str] = []
     for key, one in value.items():
         if key in _TIME_KEYS or key in _LEVEL_KEYS or len(said) == FIELDS_MAX:
             continue

@@ -50,6 +50,7 @@ _SIXES = np.uint64(0x0606000606000606)
 _CARRIES = np.uint64(0x1010001010001010)
 _NONE, _SLOW = -1, -1
 _UNKNOWN = -2
+_BY_QUOTES = 1 << 20  # added to a number of marks before a status, where they are quotes
 _UNREAD = 0  # the number of the shape of which nothing is known
 _CLASSES = 6  # no status, another number, and 2 to 5
 
@@ -199,6 +200,7 @@ class KnownLines:
         self._entry_layout = np.zeros(256, np.int64)
         self._entry_space = np.zeros(256, np.int64)
         self._entry_offset = np.zeros(256, np.int64)
+        self._entry_before = np.zeros(256, np.int64)
         self._entry_template = np.zeros((256, _CLASSES), np.int64)
         self._entry_count = 0
         self._note(None, _SLOW, _NONE, 0)  # `_UNREAD`
@@ -297,11 +299,17 @@ class KnownLines:
             if status_at(event[1]) >= 0:
                 place = status_at(line.decode("latin-1"))
                 before = line[: max(place, 0)]
-                space, offset = before.count(b" "), len(before) - before.rfind(b" ") - 1
+                # Texts in JSON have any number of words, but entries of one shape have the same keys, in quotes.
+                mark = b'"' if line[:1] == b"{" else b" "
+                space, offset = before.count(mark), len(before) - before.rfind(mark) - 1
+                space += _BY_QUOTES if line[:1] == b"{" else 0
                 template = _UNKNOWN if place >= 0 else _SLOW
             else:
                 template = self._place(event)
-        return self._note(layout, template, space, offset)
+        number = self._note(layout, template, space, offset)
+        if space >= 0:
+            self._entry_before[number] = int.from_bytes(line[max(place - 2, 0) : place].rjust(2, b"\0"), "little")
+        return number
 
     def _place(self, event: Event) -> int:
         return self._digest.place(event[1], event[2], event[3])
@@ -312,6 +320,7 @@ class KnownLines:
             self._entry_layout = np.concatenate((self._entry_layout, np.zeros_like(self._entry_layout)))
             self._entry_space = np.concatenate((self._entry_space, np.zeros_like(self._entry_space)))
             self._entry_offset = np.concatenate((self._entry_offset, np.zeros_like(self._entry_offset)))
+            self._entry_before = np.concatenate((self._entry_before, np.zeros_like(self._entry_before)))
             self._entry_template = np.concatenate((self._entry_template, np.zeros_like(self._entry_template)))
         self._entry_count += 1
         if layout is None:
@@ -331,8 +340,16 @@ class KnownLines:
         if not told.size:
             return templates
         of = entries[told]
-        classes = lines.statuses(told, self._entry_space[of], self._entry_offset[of])
-        found = self._entry_template[of, classes]
+        classes = np.zeros(len(told), np.int64)
+        quoted = self._entry_space[of] >= _BY_QUOTES
+        for mark, chosen in ((ord(" "), ~quoted), (ord('"'), quoted)):
+            if chosen.any():
+                those = of[chosen]
+                marks = self._entry_space[those] % _BY_QUOTES
+                classes[chosen] = lines.statuses(
+                    told[chosen], mark, marks, self._entry_offset[those], self._entry_before[those]
+                )
+        found = np.where(classes > 0, self._entry_template[of, classes], _SLOW)
         for place in np.flatnonzero(found == _UNKNOWN).tolist():
             entry, status = int(of[place]), int(classes[place])
             if self._entry_template[entry, status] == _UNKNOWN:
@@ -404,6 +421,10 @@ class KnownLines:
         """Take the lines that are not plain, each after the line to which it may belong."""
         digest = self._digest
         done = 0
+        while done < lines.count and digest.open and self._inside:  # the block before ended within a traceback
+            plain[done] = False
+            self._take_one(lines.text(done))
+            done += 1
         for index in np.flatnonzero(~plain).tolist():
             if index < done:
                 continue
@@ -497,16 +518,22 @@ class _Lines:
         place: Ints = np.minimum(found[np.searchsorted(found, self.starts[which])], self.ends[which])
         return place
 
-    def statuses(self, which: Ints, spaces: Ints, offsets: Ints) -> Ints:
-        """Return the class of the number behind so many spaces of each line: 2 to 5, or 1 for another number."""
-        found = np.append(np.flatnonzero(self.bytes == ord(" ")), len(self.data))
+    def statuses(self, which: Ints, mark: int, marks: Ints, offsets: Ints, before: Ints) -> Ints:
+        """Return the class of the status behind so many spaces (or quotes) of each line.
+
+        That is 2 to 5; 1 for another number; 0 where no number stands behind the two bytes that stand before it
+        in other lines of the shape.
+        """
+        found = np.append(np.flatnonzero(self.bytes == mark), len(self.data))
         first = np.searchsorted(found, self.starts[which])
-        behind = found[np.minimum(first + spaces - 1, len(found) - 1)] + 1
-        place = np.where(spaces > 0, behind, self.starts[which]) + offsets
-        digits = self.window(place, 4) - np.uint8(48)
+        behind = found[np.minimum(first + marks - 1, len(found) - 1)] + 1
+        place = np.where(marks > 0, behind, self.starts[which]) + offsets
+        near = self.window(np.maximum(place - 2, 0), 6)
+        digits = near[:, 2:] - np.uint8(48)
+        there = (near[:, 0] + near[:, 1] * np.int64(256) == before) & (digits[:, 0] <= 9) & (place >= 2)
         told = (digits[:, :3] <= 9).all(axis=1) & (digits[:, 3] > 9) & (place + 3 <= self.ends[which])
         told &= (digits[:, 0] >= 2) & (digits[:, 0] <= 5)
-        return np.where(told, digits[:, 0], 1).astype(np.int64)
+        return np.where(there, np.where(told, digits[:, 0], 1), 0).astype(np.int64)
 
     def clocks(self, hours: Ints, fraction: bool) -> tuple[Floats, Floats, Ints]:
         """Return seconds of the minute (NaN where no clock stands), their fraction, and where what follows begins."""

@@ -89,7 +89,8 @@ def _move(one: LogTemplate, grid: _Grid, begin: float, onset: float, until: floa
         return _made(one, after, "new", ratio, score)
     if score < MOVED_SCORE_MIN:
         return None
-    if after < 0.5:
+    # The onset was moved back by a bucket, and may as well be a bucket early: what ends around it is gone.
+    if ratio < 1 and one.last_at.timestamp() < onset + 2 * grid.width <= until - grid.width:
         return _made(one, before, "gone", ratio, score)
     if ratio >= RATIO_MIN:
         return _made(one, after, "more", ratio, score)
@@ -173,6 +174,8 @@ def _grid(answer: LogAnswer) -> _Grid | None:
 
     Each template's first and last instant lie in its first and last bucket. The usual width is tried first.
     """
+    if answer.counted_from is not None and answer.bucket_seconds > 0:
+        return _Grid(answer.counted_from.timestamp(), answer.bucket_seconds)
     seen = [
         (bucket, at.timestamp())
         for one in answer.templates

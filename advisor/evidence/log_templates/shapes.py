@@ -86,7 +86,8 @@ def _quoted(characters: Bytes) -> tuple[Positions, Positions]:
     first = np.flatnonzero(np.diff(line, prepend=-1))  # index of each line's first quote
     size = np.diff(first, append=found.size)
     before = characters[found[first] - 1]
-    earlier = characters[found[first] - 2]
+    before = characters[np.maximum(found[first] - 1, 0)]
+    earlier = characters[np.maximum(found[first] - 2, 0)]
     prose = ~(_NO_PROSE[before] | ((before == _SPACE) & _NO_PROSE[earlier])) & (found[first] > 1)
     if not prose.any():
         return found[:0], found[:0]
