@@ -192,7 +192,7 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
             told[0].append(("piled up before", -0.8, f"{name} had been piling up before this change"))
         began = Onset(shift.at, shift.earliest, picture.precursor.certain, shift.censored, shift.kind)
         told.append(_timing_against(c, picture, began, committed, f"{name} began to pile up"))
-        if told[-1][-1][1] > 0 and picture.precursor.far:
+        if sum(value for _, value, _ in told[-1]) > 0 and picture.precursor.far:
             told[-1].append(
                 ("piled up since", 0.7, f"{name} grew ×{format_number(picture.precursor.factor)} since then")
             )
@@ -494,6 +494,9 @@ def _size(c: Candidate, picture: Picture) -> None:
     ):
         return
     doublings = abs(math.log2(change.ratio))
+    if not picture.of_memory:
+        _size_of_work(c, change.ratio, doublings)
+        return
     held = picture.of_memory and knob is not None and knob.effect is Effect.HOLDS and change.ratio > 1
     if held and not picture.squeezed and picture.growth > 1.3 * change.ratio:
         # Twice the lifetime holds twice as much and then levels off: it cannot fill the heap five times over.
@@ -506,6 +509,16 @@ def _size(c: Candidate, picture: Picture) -> None:
         c.add("size", -1.2, f"a small step (×{format_number(change.ratio)})")
     elif doublings >= 1:
         c.add("size", min(1.2, 0.35 * doublings), f"a large step (×{format_number(change.ratio)})")
+
+
+def _size_of_work(c: Candidate, ratio: float, doublings: float) -> None:
+    """Add the size of a step: work turns bad where a limit is crossed, so a large step is likelier to have crossed it."""
+    if doublings < 0.3:
+        c.add("size", -1.2, f"a small step (×{format_number(ratio)})")
+    elif doublings < 0.8:
+        c.add("size", -0.5, f"not a large step (×{format_number(ratio)})")
+    elif doublings >= 1:
+        c.add("size", min(1.8, 0.45 * doublings), f"a large step (×{format_number(ratio)})")
 
 
 def _reverted(c: Candidate, picture: Picture, answer: ChangeAnswer) -> None:

@@ -123,7 +123,7 @@ class Picture:
     def requests(self) -> Move | None:
         """Return the move of all that comes in; None where that is not measured."""
         found = [m for m in self.moves if m.signal.aspect is Aspect.REQUESTS and m.signal.scope == "inbound"]
-        return max(found, key=lambda m: (float(np.nansum(m.signal.values)), m.signal.key), default=None)
+        return max(found, key=lambda m: (m.signal.rank, float(np.nansum(m.signal.values)), m.signal.key), default=None)
 
     @property
     def troubles(self) -> dict[str, float]:
@@ -200,11 +200,8 @@ def _read_work(picture: Picture, gathered: Gathered, service: str, noticed: floa
     """Set every signal of the service with its change point; the log's error lines count as a signal too."""
     times, step = picture.signals.times, picture.signals.step
     signals = read_all(gathered.metrics, times, step, service)
-    logs = gathered.logs
-    if logs is not None and logs.first_at is not None:
-        begin, end = gathered.start.timestamp(), gathered.end.timestamp()
-        lines = log_signal(log_series(logs, begin, max(1.0, (end - begin) / 500)), times)
-        signals = (*signals, lines) if lines is not None else signals
+    lines = log_signal(log_series(gathered.logs), times)
+    signals = (*signals, lines) if lines is not None else signals
     picture.moves = read_moves(signals, times, None, noticed)
 
 

@@ -180,7 +180,8 @@ def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None) -> Candidat
     elif peer.state == "well":
         c.add("its own state", -1.5, f"{peer.service} went on as before by its own metrics")
     if logs is not None:
-        named = next((t for t in loud_texts(picture, logs) if _names(peer, t) and _CALL_FAILS.search(t)), None)
+        texts = [t for t in loud_texts(picture, logs) if _CALL_FAILS.search(t) or _SAYS_WHY.search(t)]
+        named = next((t for t in texts if _names(peer, t)), None)
         if named is not None:
             sure = _SAYS_WHY.search(named) is not None
             c.add("log", 2.6 if sure else 1.6, f"the log names it: {named[:120]}")

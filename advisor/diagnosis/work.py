@@ -129,8 +129,8 @@ class Move:
     @property
     def harmful(self) -> bool:
         """Return whether it moved clearly, in the bad direction, by enough to matter."""
-        if self.shift is None or abs(self.shift.score) < CLEAR or self.signal.worse == 0:
-            return False
+        if self.shift is None or abs(self.shift.score) < CLEAR or self.signal.worse == 0 or self.shift.kind == "spread":
+            return False  # what merely swings more widely harms nobody by itself
         return self.shift.score * self.signal.worse > 0 and self._matters()
 
     def _matters(self) -> bool:
@@ -148,9 +148,12 @@ class Move:
         return low < 1e-9 or high / low >= factor
 
 
-def log_series(logs: LogAnswer | None, start: float, bucket_seconds: float) -> tuple[Series, ...]:
+def log_series(logs: LogAnswer | None) -> tuple[Series, ...]:
     """Return how many lines of level ERROR (and FATAL) the log had a second, as a counter's series would tell it."""
-    if logs is None or bucket_seconds <= 0 or logs.first_at is None or logs.last_at is None:
+    if logs is None or logs.counted_from is None or logs.first_at is None or logs.last_at is None:
+        return ()
+    start, bucket_seconds = logs.counted_from.timestamp(), logs.bucket_seconds
+    if bucket_seconds <= 0:
         return ()
     counts: dict[int, int] = {}
     for template in logs.templates:
@@ -194,6 +197,9 @@ def read_moves(
     if not usable:
         return ()
     matrix = np.vstack([s.values for s in usable])
+    if near is not None:  # people notice before a mean shows it: a little later it certainly does
+        step = float(times[1] - times[0]) if times.size > 1 else 60.0
+        near = min(near + max(120.0, 4 * step), float(times[-1]))
     shifts = find_shifts(times, matrix, until=until, near=near, worse=0)
     return tuple(
         Move(signal, shift, _visible_at(times, signal.values, shift) if shift is not None else math.inf)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
+
 from advisor.diagnosis.candidate import Candidate, direction_of
 from advisor.diagnosis.knobs import (
     Effect,
@@ -29,7 +31,7 @@ from advisor.evidence.aspects import Aspect
 from advisor.evidence.config_diff import KeyChange
 from advisor.evidence.log_templates import relevant_templates
 from advisor.evidence.shifts import CLEAR
-from advisor.evidence.signals import Signal
+from advisor.evidence.signals import Array, Signal
 from advisor.values import format_number
 
 CODE_STRENGTH = 0.8  # a new image may do anything to the work, a little less surely than a knob that is known to
@@ -84,7 +86,7 @@ def _mechanism(c: Candidate, picture: Picture, called: bool) -> float:
     if not found:
         # Labels and the like act on nothing; any other family may still act in a way that nobody wrote down.
         none = not any((knob.harms.smaller, knob.harms.larger, knob.harms.other, knob.moves))
-        c.add("mechanism", -2.5 if none else -1.0, f"{knob.family} is not known to act on {WORDS[picture.resource]}")
+        c.add("mechanism", -1.8 if none else -1.0, f"{knob.family} is not known to act on {WORDS[picture.resource]}")
         return -1.0 if none else 0.2
     strength, word, says = max(found, key=lambda one: (one[0], one[1]))
     if strength > 0:
@@ -104,9 +106,17 @@ def _took_effect(c: Candidate, picture: Picture) -> None:
         if not signal.present or not parts & _LIMIT_WORDS or not _speaks_of(c.knob, change, key):
             continue
         growth = growth_of(picture, signal.values, c.effective_at)
+        if not _is_set(signal.values):
+            continue
         if growth is not None and growth > 0 and abs(math.log(growth) - math.log(change.ratio)) < 0.06:
-            c.add("took effect", 1.5, f"{signal.names[0]} became ×{format_number(growth)}, as the change says")
+            c.add("took effect", 2.0, f"{signal.names[0]} became ×{format_number(growth)}, as the change says")
             return
+
+
+def _is_set(values: Array) -> bool:
+    """Return whether a gauge shows a setting: it keeps a few values, and swings between none."""
+    known = values[np.isfinite(values)]
+    return bool(known.size >= 3 and np.unique(known).size <= max(4, known.size // 100))
 
 
 def _speaks_of(knob: Knob | None, change: KeyChange, key: str) -> bool:
@@ -195,7 +205,9 @@ def _in_the_log(c: Candidate, picture: Picture, logs: LogAnswer | None, strength
 def loud_texts(picture: Picture, logs: LogAnswer) -> tuple[str, ...]:
     """Return what the log says more of since the trouble began, errors first: samples, exceptions and their causes."""
     onset = picture.onset.at if picture.onset is not None else picture.trouble_at
-    until = picture.trouble_at if picture.trouble_at is not None else math.inf
+    until = picture.trouble_at
+    if until is None:
+        until = logs.last_at.timestamp() if logs.last_at is not None else 0.0
     moves = relevant_templates(logs, onset, until)
     samples = {t.template: t.sample or t.template for t in logs.templates}
     out = [samples.get(m.template, m.template) for m in moves if m.kind in ("new", "more") and m.level.upper() in _LOUD]

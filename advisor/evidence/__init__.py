@@ -278,6 +278,7 @@ class LogAnswer(Record):
         kills: Instants with the line, of container or kernel OOM kills and exits (137, OOMKilled).
         series: What a GC log says as numbers: ``gc_heap_after_bytes``, ``gc_heap_total_bytes``, ``gc_pause_seconds``.
         warnings: Files that could not be read or have no timestamps, each with its reason.
+        counted_from: Where bucket 0 begins, and ``bucket_seconds`` how long each is; set by who asked.
     """
 
     lines: int = 0
@@ -289,6 +290,8 @@ class LogAnswer(Record):
     first_at: Instant | None = None
     last_at: Instant | None = None
     warnings: tuple[str, ...] = ()
+    counted_from: Instant | None = None
+    bucket_seconds: float = 0.0
 
 
 class LogSource(Protocol):

@@ -29,7 +29,7 @@ from advisor.evidence import (
     settle,
 )
 from advisor.gathering.metrics import MetricWindow, matcher_of, read_metrics
-from advisor.gathering.neighbours import choose_neighbours, declared_calls, read_neighbours
+from advisor.gathering.neighbours import choose_neighbours, declared_calls, read_logs, read_neighbours
 from advisor.incident import Incident
 from advisor.settings import Limits, Service
 
@@ -122,7 +122,7 @@ def gather(
         log_request = LogRequest(
             service=incident.service, files=files, start=begin, end=until, bucket_seconds=max(1.0, span / 500)
         )
-        jobs["logs"] = lambda: logs.read(log_request)
+        jobs["logs"] = lambda: read_logs(logs, log_request)
     chosen = choose_neighbours(incident.service, sources.services, limits.neighbours_max)
     if chosen and sources.metrics is not None and sources.changes_of is not None:
         history_of = sources.changes_of

@@ -120,9 +120,16 @@ def _logs_of(logs: LogSource | None, name: str, service: Service, window: Metric
         return None
     files = tuple(pattern for entry in service.logs for pattern in entry.files)
     span = (window.end - window.start).total_seconds()
-    return logs.read(
-        LogRequest(service=name, files=files, start=window.start, end=window.end, bucket_seconds=max(1.0, span / 500))
+    return read_logs(
+        logs,
+        LogRequest(service=name, files=files, start=window.start, end=window.end, bucket_seconds=max(1.0, span / 500)),
     )
+
+
+def read_logs(logs: LogSource, request: LogRequest) -> LogAnswer:
+    """Return what the logs gave, with the grid that its lines are counted on."""
+    grid = {"counted_from": request.start, "bucket_seconds": request.bucket_seconds}
+    return logs.read(request).model_copy(update=grid)
 
 
 def _changes_of_all(
