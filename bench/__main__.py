@@ -11,6 +11,7 @@ ALL = (
     ["bench.prometheus_read"],
     ["bench.git_history"],
     ["bench.log_window", "--mebibytes", "256"],
+    ["bench.log_mining", "--lines", "300000"],
     ["bench.change_points"],
     ["bench.root_cause"],
 )
