@@ -2189,6 +2189,36 @@ CALLED_RELEASE = case(
     ),
 )
 
+NODE_LOST = case(
+    "node_lost",
+    "request_latency",
+    "infrastructure",
+    156,
+    "2026-06-29T15:00:00Z",
+    70,
+    30,
+    "catalog",
+    "catalog latency jumped",
+    60,
+    {
+        "catalog": catalog(
+            replace(CATALOG_PARAMS, replicas=4, cpu=0.004, cpu_limit=1.0),
+            exports=("go_http", "go_runtime", "cadvisor", "kube"),
+        ),
+        "catalog-db": DATABASE,
+    },
+    {"catalog": Load(402)},
+    nobody(
+        "infrastructure",
+        "catalog",
+        ("red_herring",),
+        accepted_kinds=("infrastructure", "capacity"),
+        why="Two of four pods went with their node and found no other; nobody asked for fewer.",
+    ),
+    (Commit(31, "bob", "catalog: larger pages", (edit(CATALOG, "PAGE_SIZE=50", "PAGE_SIZE=52"),)),),
+    events=(Event(38, "catalog", {"lost": 2}),),
+)
+
 BEFORE_THE_WINDOW = case(
     "failing_since_before",
     "request_errors",

@@ -1677,6 +1677,109 @@ PORTAL_TWO = case(
     ),
 )
 
+REMEMBERED = case(
+    "remembered_for_too_long",
+    "jvm_heap",
+    "slow_leak",
+    334,
+    "2026-11-05T01:00:00Z",
+    540,
+    120,
+    "ledger",
+    "ledger pods die with OutOfMemoryError",
+    530,
+    {
+        "ledger": ledger(
+            replace(
+                LEDGER_PARAMS,
+                replicas=2,
+                pool=0,
+                queries=0,
+                calls={},
+                heap_limit=256,
+                memory=150,
+                session_seconds=900,
+                session_share=0.5,
+                session_kib=0.78,
+                in_flight_kib=20,
+            ),
+            exports=("micrometer_http", "otel_jvm"),
+            options={"route": "/postings", "held": "ledger_replay_guard_keys"},
+            files={
+                LEDGER: properties(
+                    {
+                        "quarkus.http.port": 8080,
+                        "ledger.replay-guard.ttl": "PT15M",
+                        "ledger.posting.batch": 25,
+                        "quarkus.log.level": "INFO",
+                    }
+                )
+            },
+            depends_on=(),
+            machines=True,
+        )
+    },
+    {"ledger": Load(44)},
+    found(
+        "config_change",
+        "guilty",
+        LEDGER,
+        "ledger.replay-guard.ttl",
+        "ledger",
+        "PT15M",
+        "PT36H",
+        tags=("red_herring",),
+        remedies_refused=("raise_heap",),
+    ),
+    (
+        Commit(
+            70,
+            "alice",
+            "ledger: nobody posts twice over the weekend",
+            (edit(LEDGER, "PT15M", "PT36H"),),
+            (("ledger", {"session_seconds": 129600.0}),),
+            tag="guilty",
+        ),
+        Commit(511, "dave", "ledger: smaller batches", (edit(LEDGER, "batch=25", "batch=20"),)),
+    ),
+)
+
+NOON = case(
+    "every_noon",
+    "thread_exhaustion",
+    "capacity",
+    335,
+    "2026-11-09T07:00:00Z",
+    1860,
+    300,
+    "media",
+    "pictures are slow at noon, all children are busy",
+    1770,
+    {
+        "media": media(
+            replace(MEDIA_PARAMS, workers=7, accept=60),
+            files={MEDIA: spring({"fpm": {"pm": "static", "max_children": 7, "max_requests": 800}})},
+        )
+    },
+    {"media": Load(91, peak_hour=12)},
+    nobody(
+        "capacity",
+        "media",
+        accepted_kinds=("capacity", "load"),
+        why="Both noons are alike; the children are too few for the usual traffic.",
+    ),
+    (
+        Commit(
+            1310,
+            "erin",
+            "media: recycle later",
+            (edit(MEDIA, "max_requests: 800", "max_requests: 900"),),
+            restarts=("media",),
+        ),
+    ),
+    noise=Noise(measurement=0.03, daily=0.6, wander=0.02, lost=0.003, spikes=0.0),
+)
+
 EVER_FAILING = case(
     "tickets_ever_failing",
     "request_errors",

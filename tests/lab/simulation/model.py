@@ -94,6 +94,7 @@ class Params:
     probe_timeout: float = 60.0  # above any wait: a probe that asks nothing of the workers
     probe_failures: int = 3
     probe_base: float = 0.02
+    lost: int = 0  # replicas that find no node
     hpa_max: int = 0  # > 0: replicas follow the load up to here
     hpa_target: float = 0.6
 
@@ -228,7 +229,7 @@ def roll_out(state: State, params: Params, now: float, rng: Any, *, all_at_once:
 
 def scale(state: State, params: Params, now: float, rng: Any) -> None:
     """Make as many replicas as are wanted."""
-    wanted = state.desired if params.hpa_max else params.replicas
+    wanted = (state.desired if params.hpa_max else params.replicas) - params.lost
     while len(state.replicas) > wanted:
         gone = state.replicas.pop()
         gone.ended = now
@@ -263,7 +264,7 @@ def tick(
     # While a rollout goes on, an old replica serves until its successor is ready.
     old = [r for r in state.gone if r.ended > now and r.started < now]
     ready = len(serving) + min(len(old), len(state.replicas) - len(serving))
-    out["ready"], out["replicas"] = float(ready), float(len(state.replicas))
+    out["ready"], out["replicas"] = float(ready), float(len(state.replicas) + params.lost)
     if ready == 0:
         _nothing_serves(params, state, out, offered, dt)
         return out

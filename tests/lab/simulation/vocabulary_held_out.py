@@ -152,3 +152,21 @@ def nats(w: Writer, o: dict[str, str]) -> None:
     w.outside("nats_consumer_num_pending", t.get("backlog"), labels, "nats", whole=True)
     w.outside("nats_consumer_num_ack_pending", t.get("busy"), labels, "nats", whole=True)
     w.outside_counter("nats_consumer_delivered_consumer_seq", t.get("done"), labels, "nats", begin=4e6)
+
+
+@exporter
+def otel_jvm(w: Writer, o: dict[str, str]) -> None:
+    """A JVM under the OpenTelemetry semantic conventions, and a count of what it holds under a name of the house."""
+    t, mib = w.trace, 2.0**20
+    old, eden = ({"jvm_memory_type": "heap", "jvm_memory_pool_name": n} for n in ("G1 Old Gen", "G1 Eden Space"))
+    w.gauge("jvm_memory_used_bytes", t.get("live") * mib, old, split=False)
+    w.gauge("jvm_memory_used_bytes", (t.get("heap") - t.get("live")) * mib, eden, split=False)
+    w.gauge("jvm_memory_used_after_last_gc_bytes", t.get("live") * mib, old, split=False)
+    w.gauge("jvm_memory_limit_bytes", t.param("heap_limit") * mib, old, split=False, exact=True)
+    each = t.get("collections") / (t.times[1] - t.times[0]) * np.maximum(t.get("replicas"), 1)
+    name = "jvm_gc_duration_seconds"
+    w.counter(f"{name}_count", each, {"jvm_gc_name": "G1 Young Generation"}, sum_of=(f"{name}_sum", each * 0 + 0.015))
+    w.gauge("jvm_thread_count", 30 * t.get("replicas") + t.get("busy"), {}, whole=True)
+    if o.get("held"):
+        w.gauge(o["held"], t.get("sessions"), {}, split=False, whole=True)
+    w.started("process_start_time_seconds")
