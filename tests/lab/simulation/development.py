@@ -2189,6 +2189,55 @@ CALLED_RELEASE = case(
     ),
 )
 
+CATALOG_SCALER = "apps/catalog/hpa.yaml"
+SCALER_TEXT = """apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: catalog, namespace: shop}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: catalog}
+  minReplicas: 2
+  maxReplicas: 8
+  metrics:
+  - type: Resource
+    resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}
+"""
+
+SCALER_LOWERED = case(
+    "scaler_maximum_lowered",
+    "cpu_saturation",
+    "replicas",
+    157,
+    "2026-07-02T07:00:00Z",
+    180,
+    60,
+    "catalog",
+    "catalog is slow, processors at their limit",
+    170,
+    {
+        "catalog": catalog(
+            replace(CATALOG_PARAMS, replicas=2, hpa_max=8, hpa_target=0.6, cpu=0.006, cpu_limit=1.0, queries=0.1),
+            exports=("go_http", "cadvisor", "kube"),
+            files={**catalog().files, CATALOG_SCALER: SCALER_TEXT},
+            machines=True,
+        ),
+        "catalog-db": DATABASE,
+    },
+    {"catalog": Load(430)},
+    found("config_change", "guilty", CATALOG_SCALER, "maxReplicas", "catalog", "8", "2"),
+    (
+        Commit(
+            96,
+            "alice",
+            "catalog: two pods are in the budget",
+            (edit(CATALOG_SCALER, "maxReplicas: 8", "maxReplicas: 2"),),
+            (("catalog", {"hpa_max": 2}),),
+            rollout=False,
+            tag="guilty",
+        ),
+        Commit(70, "erin", "catalog: larger pages", (edit(CATALOG, "PAGE_SIZE=50", "PAGE_SIZE=55"),)),
+    ),
+)
+
 NODE_LOST = case(
     "node_lost",
     "request_latency",

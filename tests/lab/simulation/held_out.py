@@ -1744,6 +1744,56 @@ REMEMBERED = case(
     ),
 )
 
+MORE_VECTORS = case(
+    "vectors_without_end",
+    "container_memory",
+    "container_memory",
+    336,
+    "2026-11-12T02:00:00Z",
+    360,
+    120,
+    "recommender",
+    "recommender containers end with 137",
+    352,
+    {
+        "recommender": recommender(
+            replace(
+                RECOMMENDER_PARAMS,
+                cache_limit=80_000,
+                cache_wanted=1_500_000,
+                cache_best=0.8,
+                entry_kib=1.1,
+                memory_limit=640,
+                workers=40,
+            ),
+            exports=("python_http", "python_cache", "python_process", "cadvisor", "kube"),
+        ),
+        "features": FEATURES,
+    },
+    {"recommender": Load(86)},
+    found(
+        "config_change",
+        "guilty",
+        RECOMMENDER,
+        "cache.vectors",
+        "recommender",
+        "80000",
+        "1200000",
+        tags=("red_herring",),
+    ),
+    (
+        Commit(
+            80,
+            "carol",
+            "recommender: the whole catalogue at hand",
+            (edit(RECOMMENDER, "vectors = 80000", "vectors = 1200000"),),
+            (("recommender", {"cache_limit": 1_200_000.0}),),
+            tag="guilty",
+        ),
+        Commit(331, "bob", "recommender: longer backlog", (edit(RECOMMENDER, "backlog = 256", "backlog = 270"),)),
+    ),
+)
+
 NOON = case(
     "every_noon",
     "thread_exhaustion",

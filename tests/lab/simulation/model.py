@@ -235,7 +235,8 @@ def scale(state: State, params: Params, now: float, rng: Any) -> None:
         gone.ended = now
         state.gone.append(gone)
     while len(state.replicas) < wanted:
-        new = Replica(now, now, max((r.generation for r in state.replicas), default=0))
+        first = state.replicas[0] if state.replicas else Replica(now, now)
+        new = Replica(now, now, first.generation, entries=first.entries)
         _begin(new, params, now, rng)
         state.replicas.append(new)
 
