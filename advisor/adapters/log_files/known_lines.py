@@ -254,6 +254,9 @@ class KnownLines:
             if number is None:
                 if (fitting := self._fitting(lines.raw(places[place]))) is not None:
                     number = fitting
+                    if key in self._once:  # seen again, so it is worth remembering
+                        known[key] = fitting
+                    self._once.add(key)
                 elif key not in self._once:
                     self._once.add(key)
                     self._take_single(lines, places[place])
@@ -283,10 +286,12 @@ class KnownLines:
         """Return the number of a shape whose words with names in them fit a line as any word does."""
         if not self._patterns:
             return None
-        patterns = self._patterns.get(line.count(b" "), ())
-        for pattern, number in patterns:
+        for pattern, number in self._patterns.get(line.count(b" "), ()):
             if pattern.fullmatch(line):
-                return None if any(word in line for word in _TELLING) else number
+                for word in _TELLING:
+                    if word in line:
+                        return None
+                return number
         return None
 
     def _learn(self, lines: _Lines, index: int) -> int:
