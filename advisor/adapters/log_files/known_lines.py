@@ -304,10 +304,11 @@ class KnownLines:
             if status_at(event[1]) >= 0:
                 place = status_at(line.decode("latin-1"))
                 before = line[: max(place, 0)]
-                # Texts in JSON have any number of words, but entries of one shape have the same keys, in quotes.
-                mark = b'"' if line[:1] == b"{" else b" "
+                # The nearest mark: between it and the status no number may change its length.
+                quoted = before.rfind(b'"') > before.rfind(b" ")
+                mark = b'"' if quoted else b" "
                 space, offset = before.count(mark), len(before) - before.rfind(mark) - 1
-                space += _BY_QUOTES if line[:1] == b"{" else 0
+                space += _BY_QUOTES if quoted else 0
                 template = _UNKNOWN if place >= 0 else _SLOW
             else:
                 template = self._place(event)
