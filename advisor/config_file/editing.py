@@ -10,16 +10,26 @@ from collections.abc import Callable, Iterable
 
 from advisor.config_file import line_edit, yaml_edit
 from advisor.config_file.jvm_flags import Flag, find_flags
-from advisor.config_file.reading import decode, detect, embedded_name, read_entries, value_map
+from advisor.config_file.reading import decode, embedded_name, read_entries, value_map
 from advisor.config_file.records import ConfigFile, Entry
 from advisor.config_file.scalars import candidates, inside, write_block
 from advisor.config_file.source_map import project
+from advisor.config_file.template_reader import has_tags
 from advisor.errors import ChangeRefused, SourceMalformed
 
 Identity = tuple[int, str]
 
 _SHOWN_MAX = 120
-_LINE_FORMATS = ("properties", "env", "shell", "jvm_options", "dockerfile", "toml")
+_LINE_FORMATS = frozenset(
+    "properties env shell jvm_options dockerfile toml ini systemd xml nginx blocks haproxy apache fluentd redis sshd lines".split()
+)
+_SPREAD = "is not written in one piece"
+_FIXED = {
+    "template": "is made by a template",
+    "branch": "stands in several branches of a template",
+    "statement": "is a statement of a template",
+    "bare": "is not there: the name stands alone",
+}
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -75,10 +85,14 @@ def replace(data: bytes, file: ConfigFile, entry: Entry, new: str, token: bytes 
     """
     refuse_shared(file, entry)
     if entry.start is None or entry.end is None:
-        why = "comes through a YAML alias or merge key" if entry.source else "is not written in one piece"
+        why = "comes through a YAML alias or merge key" if entry.source else _FIXED.get(entry.style, _SPREAD)
         raise ChangeRefused(f"{file.path}: key {entry.key}: its value {why}, so it cannot be edited in place")
     encoding = encoding_of(data)
     raw = data[entry.start : entry.end]
+    if file.format == "template" and has_tags(raw.decode(encoding)):
+        raise ChangeRefused(
+            f"{file.path}: key {entry.key}: its value {_FIXED['template']}, so it cannot be edited in place"
+        )
     tokens = [token] if token is not None else []
     for text in candidates(entry, raw.decode(encoding), new):
         nested = _nested(file, entry, text)
@@ -252,7 +266,7 @@ def _remove_direct(text: str, file: ConfigFile, entries: list[Entry]) -> str:
     identities = {e.identity for e in entries}
     if file.format == "yaml":
         return yaml_edit.remove_nodes(text, file.path, identities)
-    if detect(file.path, text) in _LINE_FORMATS:
+    if file.format in _LINE_FORMATS:
         return line_edit.remove_statements(text, file, identities)
     raise ChangeRefused(
         f"{file.path}: key {entries[0].key}: keys of a {file.format} file are not removed, only changed"
@@ -262,7 +276,7 @@ def _remove_direct(text: str, file: ConfigFile, entries: list[Entry]) -> str:
 def _remove_nested(data: bytes, file: ConfigFile, entry: Entry) -> bytes:
     entry = require(file, entry.key, entry.document)
     holder = require(file, entry.parent, entry.document)
-    if entry.format == "flag" and embedded_name(holder.key) is None:
+    if entry.format == "flag" and embedded_name(holder.key, holder.value) is None:
         flag = _flag_of(holder, entry)
         spot = _in_characters(data, file, holder)
         return _on_text(data, file, lambda text: _without_word(text, file, spot, flag))
@@ -278,7 +292,7 @@ def inner_path(file: ConfigFile, holder: Entry) -> str:
     Raises:
         ChangeRefused: The value is no embedded file.
     """
-    name = embedded_name(holder.key)
+    name = embedded_name(holder.key, holder.value)
     if name is None:
         raise ChangeRefused(f"{file.path}: key {holder.key} holds no file that is read by key")
     return name
@@ -361,7 +375,7 @@ def _insert_one(data: bytes, file: ConfigFile, key: str, value: str, document: i
 
 def _holds(entry: Entry, key: str, document: int) -> bool:
     inside_key = entry.document == document and key.startswith((entry.key + ".", entry.key + "["))
-    return inside_key and embedded_name(entry.key) is not None
+    return inside_key and embedded_name(entry.key, entry.value) is not None
 
 
 def _insert_flag(data: bytes, file: ConfigFile, holder_key: str, flag: str, value: str, document: int) -> bytes:

@@ -14,6 +14,7 @@ from advisor.config_file.jvm_flags import find_flags
 from advisor.config_file.records import (
     ENTRIES_MAX,
     KEY_CHARACTERS_MAX,
+    KEYS_CHARACTERS_MAX,
     STATEMENT_CHARACTERS_MAX,
     Entry,
     Unreadable,
@@ -48,33 +49,51 @@ Region = tuple[int, int]
 
 
 class Lines(NamedTuple):
-    """What a line format gives."""
+    """What a line format gives; ``repeated``: a key of which an earlier value was left out, if there is one."""
 
     entries: list[Entry]
     regions: dict[tuple[int, str], Region]
     identities: list[str]
+    repeated: str = ""
 
 
-class _Collected:
+class Collected:
     """Entries in the order of the file, a repeated key standing where it was last."""
 
     def __init__(self) -> None:
+        """Begin with none."""
         self.entries: dict[tuple[int, str], Entry] = {}
         self.regions: dict[tuple[int, str], Region] = {}
         self.statements = 0  # repeated ones included
+        self.characters = 0  # of all keys
+        self.repeated = ""  # the first key of which an earlier value does not count
 
-    def add(self, entry: Entry, region: Region) -> None:
-        if len(entry.key) > KEY_CHARACTERS_MAX:
-            raise Unreadable("a key that is too long", region[0])
+    def add(self, entry: Entry, region: Region | None, at: int | None = None) -> None:
+        """Keep an entry.
+
+        Args:
+            entry: The key, in place of an earlier one of the same name.
+            region: Its statement; None where it shares one with other keys, so that it neither comes nor goes alone.
+            at: The character to complain about, where there is no region.
+        """
+        at = region[0] if region is not None else entry.start if at is None else at
+        self.characters += len(entry.key)
+        if len(entry.key) > KEY_CHARACTERS_MAX or self.characters > KEYS_CHARACTERS_MAX:
+            raise Unreadable("a key that is too long", at)
         self.statements += 1
         if self.statements > ENTRIES_MAX:
-            raise Unreadable(f"more than {ENTRIES_MAX} keys", region[0])
-        self.entries.pop(entry.identity, None)
+            raise Unreadable(f"more than {ENTRIES_MAX} keys", at)
+        if self.entries.pop(entry.identity, None) is not None:
+            self.repeated = self.repeated or entry.key
         self.entries[entry.identity] = entry
-        self.regions[entry.identity] = region
+        if region is None:
+            self.regions.pop(entry.identity, None)
+        else:
+            self.regions[entry.identity] = region
 
     def lines(self, identities: list[str]) -> Lines:
-        return Lines(list(self.entries.values()), self.regions, identities)
+        """Return what was collected."""
+        return Lines(list(self.entries.values()), self.regions, identities, self.repeated)
 
 
 def _logical_end(text: str, at: int) -> int:
@@ -100,7 +119,7 @@ def read_properties(text: str, documents: bool) -> Lines:
 
     Source: ``java.util.Properties.load``; Spring Boot reference, "Working With Multi-Document Files".
     """
-    found = _Collected()
+    found = Collected()
     document, at, identities = 0, 0, [""]
     while at < len(text):
         match = _LINE.match(text, at)
@@ -169,7 +188,7 @@ def read_env(text: str, strict: bool) -> Lines:
         strict: Another kind of line is malformed; otherwise (shell scripts) it is passed over, and only
             assignments that stand at the start of a line count.
     """
-    found = _Collected()
+    found = Collected()
     pattern = _ASSIGNMENT if strict else _SHELL_ASSIGNMENT
     at = 0
     while at < len(text):
@@ -225,7 +244,7 @@ def read_jvm_options(text: str) -> Lines:
 
     One on a line, ``#`` comments, ``8-13:`` for some versions only.
     """
-    found = _Collected()
+    found = Collected()
     at = 0
     while at < len(text):
         end = _line_end(text, at)
@@ -239,7 +258,7 @@ def read_jvm_options(text: str) -> Lines:
     return found.lines([""])
 
 
-def _option(found: _Collected, option: re.Match[str], region: Region) -> None:
+def _option(found: Collected, option: re.Match[str], region: Region) -> None:
     prefix = f"[{option[1]}]:" if option[1] else ":"
     line = option[2].rstrip(" \t")
     flags = find_flags(line, java=True)
@@ -254,7 +273,7 @@ def _option(found: _Collected, option: re.Match[str], region: Region) -> None:
 
 def read_dockerfile(text: str) -> Lines:
     """Return images, ENV, ARG and the commands of a Dockerfile; each stage is a document."""
-    found = _Collected()
+    found = Collected()
     identities = [""]
     stage, at, begun = 0, 0, False
     while at < len(text):
@@ -285,7 +304,7 @@ def read_dockerfile(text: str) -> Lines:
 _INSTRUCTIONS = ("FROM", "ENV", "ARG", "CMD", "ENTRYPOINT", "EXPOSE", "USER", "WORKDIR")
 
 
-def _from(found: _Collected, text: str, at: int, region: Region, stage: int, identities: list[str]) -> None:
+def _from(found: Collected, text: str, at: int, region: Region, stage: int, identities: list[str]) -> None:
     match = _FROM.match(text, at, region[1])
     if match is None:
         raise Unreadable("FROM without an image", at)
@@ -293,7 +312,7 @@ def _from(found: _Collected, text: str, at: int, region: Region, stage: int, ide
     found.add(Entry(stage, "FROM", match[1], match.start(1), match.end(1), "plain", "dockerfile"), region)
 
 
-def _instruction(found: _Collected, text: str, instruction: re.Match[str], region: Region, stage: int) -> None:
+def _instruction(found: Collected, text: str, instruction: re.Match[str], region: Region, stage: int) -> None:
     name, first = instruction[1].upper(), instruction.end()
     last = first + len(text[first : region[1]].rstrip())
     words = list(_DOCKER_WORD.finditer(text, first, last)) if name in ("ENV", "ARG") else []

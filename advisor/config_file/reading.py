@@ -6,11 +6,17 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
+from advisor.config_file.block_reader import read_blocks
+from advisor.config_file.detecting import detect
+from advisor.config_file.directive_reader import read_directives
 from advisor.config_file.hcl_reader import read_hcl
+from advisor.config_file.ini_reader import read_ini
 from advisor.config_file.json_reader import read_json, string_map
 from advisor.config_file.jvm_flags import find_flags
 from advisor.config_file.line_readers import (
+    Lines,
     Region,
     read_dockerfile,
     read_env,
@@ -33,7 +39,10 @@ from advisor.config_file.records import (
     malformed,
 )
 from advisor.config_file.source_map import SourceMap, project, yaml_scalar
+from advisor.config_file.systemd_reader import read_systemd, unfold
+from advisor.config_file.template_reader import TEMPLATE_SUFFIX, has_tags, read_masked, read_template
 from advisor.config_file.toml_reader import read_toml
+from advisor.config_file.xml_reader import read_xml, unescape
 from advisor.config_file.yaml_reader import read_yaml
 from advisor.errors import SourceMalformed
 
@@ -42,20 +51,7 @@ _BOM = b"\xef\xbb\xbf"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _POSITION = re.compile(r"\[\d+\]\Z")
-_MANIFEST = re.compile(r"^apiVersion:", re.M)
-_KIND = re.compile(r"^kind:", re.M)
 _SPRING_PROPERTIES = re.compile(r"(?:application|bootstrap)(?:-[\w.-]+)?\.properties\Z")
-_FORMATS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"\.ya?ml\Z"), "yaml"),
-    (re.compile(r"\.json\Z"), "json"),
-    (re.compile(r"\.(?:hcl|nomad|tf|tfvars)\Z"), "hcl"),
-    (re.compile(r"\.toml\Z"), "toml"),
-    (re.compile(r"\.properties\Z"), "properties"),
-    (re.compile(r"(?:^|\.)env(?:\.[\w-]+)*\Z|^env\.\w+\Z"), "env"),
-    (re.compile(r"^[\w.-]*env\.sh\Z"), "shell"),
-    (re.compile(r"^(?:[\w.-]*jvm[\w.-]*|java)\.options\Z|\.vmoptions\Z|^jvm\.config\Z"), "jvm_options"),
-    (re.compile(r"^(?:docker|container)file(?:\.[\w.-]+)?\Z|\.(?:docker|container)file\Z"), "dockerfile"),
-)
 
 
 def read_entries(data: bytes, path: str) -> ConfigFile:
@@ -81,15 +77,15 @@ def _read(data: bytes, path: str) -> ConfigFile:
     text = decode(data, path)
     try:
         name = detect(path, text)
-        entries, identities, regions = read_text(text, name, path.rsplit("/", 1)[-1])
-        entries = _with_nested(entries, text, 0, _Budget())
+        read = read_text(text, name, path.rsplit("/", 1)[-1])
+        entries = _with_nested(read.entries, text, 0, _Budget())
         _check_unique(entries)
     except Unreadable as error:
         raise malformed(path, text, error) from error
     except RecursionError as error:  # bounded nesting should make this unreachable; a caller deep in a stack may not
         raise SourceMalformed(f"{path}: nested too deeply to be read") from error
     entries = _in_bytes(entries, data, text)
-    return ConfigFile(path, "env" if name == "shell" else name, tuple(entries), tuple(identities), regions)
+    return ConfigFile(path, read.format, tuple(entries), tuple(read.identities), read.regions)
 
 
 def decode(data: bytes, path: str) -> str:
@@ -118,56 +114,77 @@ def decode(data: bytes, path: str) -> str:
     return text
 
 
-def detect(path: str, text: str = "") -> str:
-    """Return the format of a file; ``text`` if its keys are not read."""
-    name = path.rsplit("/", 1)[-1].lower()
-    for pattern, found in _FORMATS:
-        if pattern.search(name):
-            return found
-    if "jvm.options.d/" in path and name.endswith(".options"):
-        return "jvm_options"
-    if "." not in name or name.endswith((".conf", ".config", ".cfg", ".txt")):
-        if _MANIFEST.search(text) and _KIND.search(text):
-            return "yaml"
-        if text.lstrip()[:1] == "{" and _reads_as_json(text):
-            return "json"
-    return "text"
-
-
-def _reads_as_json(text: str) -> bool:
-    try:
-        read_json(text)
-    except Unreadable:
-        return False
-    return True
-
-
 Regions = tuple[tuple[tuple[int, str], Region], ...]
 
 
-def read_text(text: str, name: str, file_name: str) -> tuple[list[Entry], list[str], Regions]:
-    """Return the direct entries of a text, the identities of its documents, and its statements."""
+class Reading(NamedTuple):
+    """What a text gives: direct entries, what its documents are about, its statements, and its format."""
+
+    entries: list[Entry]
+    identities: list[str]
+    regions: Regions
+    format: str
+
+
+def read_text(text: str, name: str, file_name: str) -> Reading:
+    """Return the direct entries of a text in a format, with what else is known of it.
+
+    Raises:
+        Unreadable: It is not written so, or a bound is passed.
+    """
     if name == "yaml":
-        found = read_yaml(text, file_name.lower())
-        return found.entries, found.identities, ()
+        return _read_yaml(text, file_name)
     if name == "json":
-        return read_json(text), [""], ()
+        return Reading(read_json(text), [""], (), name)
     if name == "hcl":
-        return read_hcl(text), [""], ()
+        return Reading(read_hcl(text), [""], (), name)
     if name == "toml":
         entries, regions = read_toml(text)
-        return entries, [""], tuple(regions.items())
+        return Reading(entries, [""], tuple(regions.items()), name)
     if name == "text":
-        return [], [""], ()
+        return Reading([], [""], (), name)
+    bare_name = TEMPLATE_SUFFIX.sub("", file_name.lower())
+    if bare_name != file_name.lower() and has_tags(text):
+        lines = read_masked(text, lambda masked: _read_lines(masked, name, bare_name))
+        return Reading(lines.entries, lines.identities, (), "template")
+    lines = _read_lines(text, name, bare_name)
+    return Reading(lines.entries, lines.identities, tuple(lines.regions.items()), "env" if name == "shell" else name)
+
+
+def _read_yaml(text: str, file_name: str) -> Reading:
+    try:
+        found = read_yaml(text, file_name.lower())
+    except Unreadable as error:
+        if not has_tags(text):
+            raise
+        try:
+            lines = read_template(text)
+        except Unreadable as why:
+            raise Unreadable(f"{error.what}; {why.what}", error.index, error.line) from why
+        if not lines.entries:
+            raise
+        return Reading(lines.entries, lines.identities, (), "template")
+    return Reading(found.entries, found.identities, (), "yaml")
+
+
+def _read_lines(text: str, name: str, file_name: str) -> Lines:
     if name == "properties":
-        lines = read_properties(text, bool(_SPRING_PROPERTIES.search(file_name.lower())))
-    elif name in ("env", "shell"):
-        lines = read_env(text, strict=name == "env")
-    elif name == "jvm_options":
-        lines = read_jvm_options(text)
-    else:
-        lines = read_dockerfile(text)
-    return lines.entries, lines.identities, tuple(lines.regions.items())
+        return read_properties(text, bool(_SPRING_PROPERTIES.search(file_name)))
+    if name in ("env", "shell"):
+        return read_env(text, strict=name == "env")
+    if name == "jvm_options":
+        return read_jvm_options(text)
+    if name == "dockerfile":
+        return read_dockerfile(text)
+    if name == "ini":
+        return read_ini(text, file_name)
+    if name == "systemd":
+        return read_systemd(text)
+    if name == "xml":
+        return read_xml(text)
+    if name in ("nginx", "blocks"):
+        return read_blocks(text, by_line=name == "blocks")
+    return read_directives(text, name)
 
 
 class _Budget:
@@ -230,6 +247,15 @@ def value_map(entry: Entry, text: str) -> SourceMap | None:
     if entry.format == "properties":
         value, source = unescape_property(raw, entry.start)
         return source if value == entry.value else None
+    if entry.format == "systemd":
+        value, source = unfold(raw, entry.start)
+        return source if value == entry.value else None
+    if entry.format == "xml" and entry.style in ("double", "single"):
+        decoded = unescape(raw[1:-1], entry.start + 1)
+        return decoded[1] if decoded is not None and decoded[0] == entry.value else None
+    if entry.format == "xml":
+        decoded = unescape(raw, entry.start)
+        return decoded[1] if decoded is not None and decoded[0] == entry.value else None
     if len(raw) >= 2 and raw[1:-1] == entry.value:
         return entry.start + 1
     return None
@@ -271,29 +297,33 @@ def _flags(entry: Entry, text: str, budget: _Budget) -> list[Entry]:
     return nested
 
 
-def embedded_name(key: str) -> str | None:
-    """Return the file name that a key such as ``data["a.yaml"]`` ends in, if it is read by key."""
+def embedded_name(key: str, text: str = "") -> str | None:
+    """Return the file name that a key such as ``data["a.yaml"]`` ends in, if such a text is read by key."""
+    name = _file_name(key)
+    return name if "." in name and detect(name, text) not in ("text", "shell") else None
+
+
+def _file_name(key: str) -> str:
     at = key.rfind('["')
-    name = key[at + 2 : -2] if at >= 0 and key.endswith('"]') else ""
-    return name if "." in name and detect(name) not in ("text", "shell") else None
+    return key[at + 2 : -2] if at >= 0 and key.endswith('"]') else ""
 
 
 def _embedded(entry: Entry, text: str, level: int, budget: _Budget) -> list[Entry]:
     """Return the keys of a file inside a value; nothing if it is not readable as what its name says."""
-    name = embedded_name(entry.key)
-    if name is None:
+    name = _file_name(entry.key)
+    if embedded_name(entry.key) is None and not name.endswith((".conf", ".config")):
         return []
     budget.files -= 1
     if budget.files < 0:
         return []
     budget.spend(entry.value, entry.start)
     try:
-        direct, identities, _ = read_text(entry.value, detect(name), name)
-        inner = _with_nested(direct, entry.value, level + 1, budget)
+        read = read_text(entry.value, detect(name, entry.value), name)
+        inner = _with_nested(read.entries, entry.value, level + 1, budget)
     except Unreadable:
         return []  # the value stays whole: a broken file in a ConfigMap must not hide the rest
     source = value_map(entry, text)
-    labels = _labels(identities)
+    labels = _labels(read.identities)
     nested = []
     for found in inner:
         start, end = _span(source, found.start, found.end)

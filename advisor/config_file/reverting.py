@@ -283,7 +283,7 @@ def _put_back_nested(data: bytes, path: str, old: ConfigFile, entry: Entry, docu
     if holder is None or old_holder is None:
         raise ChangeRefused(f"{path}: key {entry.key}: the value it stood in is no longer there")
     expected: dict[Identity, str | None] = {(document, entry.key): entry.value}
-    if entry.format == "flag" and embedded_name(holder.key) is None:
+    if entry.format == "flag" and embedded_name(holder.key, holder.value) is None:
         word, after, following = _old_word(old_holder, entry, holder)
         edited = insert_word(data, now, holder, word, after, following)
         check(now, edited, expected)

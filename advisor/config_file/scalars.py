@@ -64,6 +64,10 @@ def candidates(entry: Entry, raw: str, new: str) -> list[str]:
     if entry.format == "flag":
         token = write_flag(entry.style, new)
         return [] if token is None else [token]
+    if entry.format == "xml":
+        return _xml(entry, new)
+    if entry.format in ("ini", "nginx", "directive", "systemd"):
+        return _words(entry, new)
     return _shell(entry, new)
 
 
@@ -71,8 +75,12 @@ def inside(parent: Entry, token: str) -> str | None:
     """Return a token as it is written inside the parent's own token, or None if that is not certain."""
     if parent.format in ("json", "hcl"):
         return str(json.dumps(token, ensure_ascii=False))[1:-1]
+    if parent.format == "xml":
+        return token if parent.style == "cdata" else _escaped(token)
     if "\n" in token or "\r" in token:
         return None
+    if parent.format in ("ini", "nginx", "directive", "systemd"):
+        return token if not re.search(r"[\"'\\]", token) else None
     if parent.style == "double":
         return _double(token)[1:-1] if parent.format in ("yaml", "toml") else token if '"' not in token else None
     if parent.style == "single":
@@ -208,3 +216,39 @@ def _shell(entry: Entry, new: str) -> list[str]:
     if plain and (not re.search(r"\s", new) or re.search(r"\s", entry.value)):
         return [new]
     return [double] if entry.format == "env" else []
+
+
+def _xml(entry: Entry, new: str) -> list[str]:
+    if any(c < " " and c not in "\n\t" for c in new) or "\ufffe" in new or "\uffff" in new:
+        return []
+    if entry.style in ("double", "single"):
+        if "\n" in new or "\t" in new:
+            return []  # a reader of attributes makes spaces of them
+        quote = '"' if entry.style == "double" else "'"
+        other = "&quot;" if entry.style == "double" else "&apos;"
+        return [quote + _escaped(new).replace(quote, other) + quote]
+    if entry.style == "cdata":
+        return [new] if "]]>" not in new else []
+    return [_escaped(new)] if new and new == new.strip() else []
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _words(entry: Entry, new: str) -> list[str]:
+    """Return tokens of INI files, directives and units: as the value stands, or quoted as it was."""
+    if not new.isprintable() or "\\" in new or entry.style in ("lines", "folded", "escaped"):
+        return []
+    style = entry.style
+    if style in ("single", "double"):
+        quote = "'" if style == "single" else '"'
+        return [quote + new + quote] if quote not in new else []
+    if re.search(r"[\"'#;]", new) or new != new.strip() or not new:
+        return []
+    if style in ("inner_single", "inner_double"):
+        return [new]
+    if style == "word" or (entry.format == "nginx" and style == "plain") or style == "empty":
+        single_word = not re.search(r"[\s{}]", new)
+        return [new] if single_word else [f'"{new}"'] if entry.format == "nginx" and style == "plain" else []
+    return [new] if entry.format != "nginx" or not re.search(r"[{}]", new) else []
