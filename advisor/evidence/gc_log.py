@@ -4,7 +4,7 @@ Reads unified logging (JDK 9 and later: Serial, Parallel, G1, ZGC, Shenandoah, a
 format. The heap after a collection is the floor of the sawtooth, which a slow leak lifts; after a full
 collection it is what is alive.
 
-Does not open files and does not choose a window: ``adapters/log_files.py`` finds the lines, `GcLog.add` takes
+Does not open files and does not choose a window: ``adapters/log_files`` finds the lines, `GcLog.add` takes
 them one by one. A line that says nothing about memory is taken and forgotten, so that it does not turn up
 among the templates.
 
