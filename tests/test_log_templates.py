@@ -834,3 +834,9 @@ def test_moves_are_finite_ordered_and_of_known_templates(
     assert all(0 < one.ratio <= 1e6 and one.score >= 0 for one in moves)
     ranks = [one.level != "ERROR" for one in moves]
     assert ranks == sorted(ranks)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet='"" \n{=aG1-', max_size=40))
+def test_quotes_anywhere_have_a_key_for_each_line(text: str) -> None:
+    assert len(line_keys(text.encode())) == text.count("\n") + 1

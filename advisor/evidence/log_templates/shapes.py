@@ -95,7 +95,12 @@ def _quoted(characters: Bytes) -> tuple[Positions, Positions]:
     opening = (rank % 2 == 0) & (rank < np.repeat(size, size) - 1) & np.repeat(prose, size)
     begins, ends = found[opening], found[np.flatnonzero(opening) + 1]
     # The method of a request stays: three capitals in a row, and what belongs to them.
-    method = (characters[begins + 1] & characters[begins + 2] & characters[np.minimum(begins + 3, ends)] & 96) == 64
+    method = (
+        characters[begins + 1]
+        & characters[np.minimum(begins + 2, ends)]
+        & characters[np.minimum(begins + 3, ends)]
+        & 96
+    ) == 64
     spaces = np.append(np.flatnonzero(characters == _SPACE), characters.size)
     behind = spaces[np.searchsorted(spaces, begins)]
     return np.where(method & (behind < ends), behind, begins), ends
