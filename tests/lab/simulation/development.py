@@ -2238,6 +2238,78 @@ SCALER_LOWERED = case(
     ),
 )
 
+FRONT = "apps/front/nginx.conf"
+FRONT_TEXT = """worker_processes 2;
+
+events { worker_connections 4096; }
+
+http {
+    keepalive_timeout 30s;
+    client_max_body_size 8m;
+
+    upstream web { server web:8080; keepalive 64; }
+
+    server {
+        listen 8080;
+        location / {
+            proxy_pass http://web;
+            proxy_connect_timeout 1s;
+            proxy_read_timeout 3s;
+        }
+    }
+}
+"""
+
+PROXY_TIMEOUT = case(
+    "proxy_read_timeout",
+    "request_latency",
+    "timeout_change",
+    158,
+    "2026-07-06T11:00:00Z",
+    80,
+    30,
+    "front",
+    "requests through the front proxy hang for up to a minute",
+    68,
+    {
+        "front": ServiceSpec(
+            Params(
+                replicas=2, base=0.001, cpu=0.0004, cpu_limit=2, calls={"web": Call(1.0, 3.0)}, memory=40, startup=2
+            ),
+            ("nginx", "up"),
+            {"host.web": "web:8080"},
+            {FRONT: FRONT_TEXT},
+            log="nginx",
+            labels={"team": "edge"},
+            selector='job="front"',
+            machines=True,
+        ),
+        "web": ServiceSpec(
+            Params(kind="backend", replicas=2, base=0.12, cpu=0.0005, cpu_limit=32, hang_share=0.025, hang_seconds=50)
+        ),
+    },
+    {"front": Load(55)},
+    found("config_change", "guilty", FRONT, "proxy_read_timeout", "front", "3s", "60s"),
+    (
+        Commit(
+            24,
+            "frank",
+            "front: larger uploads",
+            (edit(FRONT, "client_max_body_size 8m", "client_max_body_size 16m"),),
+            restarts=("front",),
+        ),
+        Commit(
+            43,
+            "carol",
+            "front: long reports are cut off",
+            (edit(FRONT, "proxy_read_timeout 3s", "proxy_read_timeout 60s"),),
+            (("front", {"calls.web.timeout": 60.0}),),
+            after=25,
+            tag="guilty",
+        ),
+    ),
+)
+
 NODE_LOST = case(
     "node_lost",
     "request_latency",
