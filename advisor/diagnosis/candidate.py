@@ -34,13 +34,19 @@ LOAD_MOVED, LOAD_FLAT = 1.4, 1.2
 
 @dataclass(slots=True)
 class Candidate:
-    """One possible cause under judgement."""
+    """One possible cause under judgement.
+
+    Attributes:
+        change: The changed key.
+        told: The part of it that tells most: one flag of a command line; else the same.
+    """
 
     kind: CauseKind
     cause: Cause
     summary: str
     terms: list[Term] = field(default_factory=list)
     change: KeyChange | None = None
+    told: KeyChange | None = None
     commit: CommitChange | None = None
     knob: Knob | None = None
     middle: Signal | None = None

@@ -7,6 +7,7 @@ the metric in the middle move, is the step large enough, was it taken back alrea
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -40,9 +41,10 @@ from advisor.evidence import OUTSIDE_SCOPE, ChangeAnswer, CommitChange, Gathered
 from advisor.evidence.change_points import Onset
 from advisor.evidence.config_diff import KeyChange
 from advisor.evidence.signals import Signal
-from advisor.quantity import parse_quantity
+from advisor.quantity import parse_quantity, ratio
 from advisor.values import CauseKind, format_number, format_seconds
 
+_FLAG = re.compile(r"(?<!\S)--?([A-Za-z][\w.-]{1,60})(?:[= ]([^\s-]\S{0,200}))?")
 TIMING_MAX, TIMING_MIN = 2.5, -3.0
 _RESTART_FAMILIES = frozenset(
     {"image", "heap_max", "heap_young", "gc_choice", "metaspace_max", "direct_max", "memory_limit", "stack_size"}
@@ -121,6 +123,12 @@ def _judge_change(
     called: bool,
 ) -> Candidate:
     knob = match_knob(knobs, change.key)
+    told = change
+    flags = [(k, f) for f in flags_changed(change) if (k := match_knob(knobs, f"{change.key} {f.key}")) is not None]
+    if flags:  # a command line in one value: what differs in it says more than that the value differs
+        knob, told = max(
+            flags, key=lambda pair: abs(math.log(pair[1].ratio)) if pair[1].ratio and pair[1].ratio > 0 else 0.0
+        )
     kind = CauseKind.DEPLOY if knob is not None and knob.effect is Effect.CODE else CauseKind.CONFIG_CHANGE
     cause = Cause(
         service=service,
@@ -139,6 +147,7 @@ def _judge_change(
         cause=cause,
         summary=f"{change.key} {_from_to(change)} (commit {commit.commit[:8]}, {commit.subject[:80]})",
         change=change,
+        told=told,
         commit=commit,
         knob=knob,
     )
@@ -160,6 +169,32 @@ def _judge_change(
     _named_in_trace(c, gathered)
     c.next_check = _next_check(c, picture)
     return c
+
+
+def flags_changed(change: KeyChange) -> tuple[KeyChange, ...]:
+    """Return what differs among the command-line flags of a value, each as a change of its own; at most 20."""
+    old, new = _flags(change.old), _flags(change.new)
+    if not (old or new) or change.old is None or change.new is None:
+        return ()
+    names = [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
+    return tuple(
+        change.model_copy(
+            update={
+                "key": name.lstrip("-"),
+                "old": old.get(name),
+                "new": new.get(name),
+                "ratio": ratio(old.get(name), new.get(name), name),
+            }
+        )
+        for name in names[:20]
+    )
+
+
+def _flags(text: str | None) -> dict[str, str]:
+    """Return the flags of a command line with their values; a flag alone has an empty one."""
+    if text is None or len(text) > 4000 or "--" not in text:
+        return {}
+    return {name: value or "" for name, value in _FLAG.findall(text)}
 
 
 def _from_to(change: KeyChange) -> str:
@@ -485,7 +520,7 @@ def _moved(c: Candidate, picture: Picture) -> None:
 
 
 def _size(c: Candidate, picture: Picture) -> None:
-    change, knob = c.change, c.knob
+    change, knob = c.told or c.change, c.knob
     if (
         change is None
         or change.ratio is None

@@ -17,15 +17,14 @@ from advisor.diagnosis.work import (
     aspects_asked,
     choose_trouble,
     find_precursor,
-    log_series,
-    log_signal,
+    log_signals,
     read_all,
     read_moves,
     resource_asked,
     resource_of,
 )
 from advisor.evidence import CommitChange, Gathered, LogAnswer
-from advisor.evidence.aspects import Aspect
+from advisor.evidence.aspects import Aspect, AspectSignal
 from advisor.evidence.change_points import Onset, bend, floor_of, trend
 from advisor.evidence.signals import Array, Life, Signals, build_signals, smooth
 from advisor.incident import MEMORY_SYMPTOMS, Incident, Symptom, read_symptoms
@@ -68,6 +67,7 @@ WORDS = {
     "throughput": "throughput",
     "disk": "disk space",
 }
+_ELSEWHERE = (Aspect.QUEUE, Aspect.POOL, Aspect.DISK, Aspect.RESTARTS)
 MEMORY = frozenset(_VITAL)  # what fills up; everything else is work that is done slowly, wrongly or not at all
 
 
@@ -200,9 +200,24 @@ def _read_work(picture: Picture, gathered: Gathered, service: str, noticed: floa
     """Set every signal of the service with its change point; the log's error lines count as a signal too."""
     times, step = picture.signals.times, picture.signals.step
     signals = read_all(gathered.metrics, times, step, service)
-    lines = log_signal(log_series(gathered.logs), times)
-    signals = (*signals, lines) if lines is not None else signals
+    signals = (*signals, *log_signals(gathered.logs, times), *_shown_elsewhere(gathered, service, times, step, signals))
     picture.moves = read_moves(signals, times, None, noticed)
+
+
+def _shown_elsewhere(
+    gathered: Gathered, service: str, times: Array, step: float, own: tuple[AspectSignal, ...]
+) -> tuple[AspectSignal, ...]:
+    """Return what a neighbour measures of this service: a broker its queue, a database its pool, a host its disk."""
+    wanted = [a for a in _ELSEWHERE if not any(s.aspect is a for s in own)]
+    if not wanted or times.size < 3:
+        return ()
+    name = re.compile(rf"(?<![a-z0-9]){re.escape(service.lower())}(?![a-z0-9])")
+    found: list[AspectSignal] = []
+    for neighbour in gathered.neighbours:
+        for signal in read_all(neighbour.metrics, times, step, neighbour.service):
+            if signal.aspect in wanted and name.search(signal.key.lower()):
+                found.append(replace(signal, scope="own", rank=min(signal.rank, 0)))
+    return tuple(found[:20])
 
 
 def _memory_presses(picture: Picture) -> bool:

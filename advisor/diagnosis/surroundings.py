@@ -20,7 +20,7 @@ from advisor.diagnosis.worked import loud_texts
 from advisor.evidence import LogAnswer
 from advisor.evidence.aspects import Aspect
 from advisor.evidence.shifts import CLEAR
-from advisor.evidence.signals import Signal
+from advisor.evidence.signals import Array, Signal
 from advisor.evidence.topology import closest, plain_name
 from advisor.values import CauseKind, format_number, format_seconds
 
@@ -77,6 +77,15 @@ def judge_work_load(service: str, picture: Picture) -> Candidate:
         c.add("traffic", -1.5, "no request rate is measured, so growth of traffic is not shown")
         return c
     growth = picture.load_growth
+    if picture.onset is not None:
+        recent = recent_growth(picture, requests.signal.values)
+        if recent is not None and growth is not None and recent < LOAD_FLAT < growth:
+            c.add(
+                "traffic",
+                0.4,
+                f"requests grew ×{format_number(growth)} over the hours before, and hardly as the trouble began",
+            )
+            return c
     if growth is None or picture.onset is None:
         c.add("traffic", -1.0, "the request rate is not measured on both sides of the onset")
         return c
@@ -105,6 +114,20 @@ def judge_work_load(service: str, picture: Picture) -> Candidate:
     else:
         c.add("traffic", -1.0, f"requests grew a little (×{format_number(growth)})")
     return c
+
+
+def recent_growth(picture: Picture, values: Array) -> float | None:
+    """Return a signal's level since the onset by that of the hour before; None without samples on both sides."""
+    onset, times, step = picture.onset, picture.signals.times, picture.signals.step
+    if onset is None or picture.trouble_at is None:
+        return None
+    back = max(10 * step, min(3600.0, 0.15 * float(times[-1] - times[0])))
+    before = values[(times >= onset.earliest - back) & (times < onset.earliest)]
+    after = values[(times >= onset.at) & (times <= picture.trouble_at)]
+    before, after = before[np.isfinite(before)], after[np.isfinite(after)]
+    if before.size < 4 or after.size < 3 or float(np.median(before)) <= 0:
+        return None
+    return float(np.quantile(after, 0.75)) / float(np.median(before))
 
 
 def _after_the_trouble(picture: Picture) -> bool:
@@ -254,12 +277,24 @@ def peers_in_metrics(picture: Picture) -> frozenset[str]:
     )
 
 
+# A host by its looks: at least three parts, lower case; packages and files look alike and are left out by their ends.
+_HOST_BY_LOOKS = re.compile(r"(?<![\w./@-])((?:[a-z0-9][a-z0-9-]*\.){2,}[a-z]{2,12})(?![\w(/-]|\.\w)")
+_PACKAGE = re.compile(
+    r"^(?:com|org|net|io|java|javax|jakarta|sun|scala|kotlin|github|golang|dev|app)\.|\.(?:java|kt|py|go|js|ts|rb|php|cs|log|json|ya?ml|xml|sql|sh|html?)$"
+)
+
+
+def _hosts_in(text: str) -> list[str]:
+    named = _HOST_IN_TEXT.findall(text)
+    return [*named, *(h for h in _HOST_BY_LOOKS.findall(text) if not _PACKAGE.search(h))]
+
+
 def peers_in_log(picture: Picture, logs: LogAnswer | None) -> frozenset[str]:
     """Return the plain names of hosts that new error lines name beside words of a failed call."""
     if logs is None:
         return frozenset()
     texts = [t for t in loud_texts(picture, logs) if _CALL_FAILS.search(t) or _SAYS_WHY.search(t)]
-    return frozenset(name for t in texts[:20] for host in _HOST_IN_TEXT.findall(t[:600]) if (name := plain_name(host)))
+    return frozenset(name for t in texts[:20] for host in _hosts_in(t[:600]) if (name := plain_name(host)))
 
 
 def judge_shared(service: str, troubled_alone: int, measured: int) -> Candidate | None:

@@ -92,6 +92,8 @@ _PILES_UP = (Aspect.POOL, Aspect.WORKERS, Aspect.MEMORY, Aspect.QUEUE, Aspect.DI
 _PILED = re.compile(
     r"fds|handles|descriptors|entries|sessions|sockets|objects|subscri|listeners|locks|goroutines", re.I
 )
+DAY_SECONDS = 86_400.0
+USUAL_WIDTH_SECONDS = 2700.0  # a nightly job begins a little earlier or later from day to day
 LOG_KEY = "log lines"
 
 
@@ -100,12 +102,14 @@ class Move:
     """One signal with its change point; ``shift`` is None where it went on as before.
 
     Attributes:
+        usual: It moves so at this hour of most days.
         certain: By when it had visibly moved: a good part of the way from the level before to the one after.
     """
 
     signal: AspectSignal
     shift: Shift | None
     certain: float = math.inf
+    usual: bool = False
 
     @property
     def factor(self) -> float:
@@ -131,7 +135,7 @@ class Move:
         """Return whether it moved clearly, in the bad direction, by enough to matter."""
         if self.shift is None or abs(self.shift.score) < CLEAR or self.signal.worse == 0 or self.shift.kind == "spread":
             return False  # what merely swings more widely harms nobody by itself
-        return self.shift.score * self.signal.worse > 0 and self._matters()
+        return self.shift.score * self.signal.worse > 0 and not self.usual and self._matters()
 
     def _matters(self) -> bool:
         if self.shift is None:
@@ -148,8 +152,21 @@ class Move:
         return low < 1e-9 or high / low >= factor
 
 
-def log_series(logs: LogAnswer | None) -> tuple[Series, ...]:
-    """Return how many lines of level ERROR (and FATAL) the log had a second, as a counter's series would tell it."""
+_ERROR_LEVELS = ("ERROR", "FATAL", "CRITICAL", "SEVERE")
+_WARN_LEVELS = ("WARN", "WARNING")
+
+
+def log_signals(logs: LogAnswer | None, times: Array) -> tuple[AspectSignal, ...]:
+    """Return the rates of error lines and of warnings on the grid; warnings stand for the work where nothing else does."""
+    found = (
+        log_signal(log_series(logs, _ERROR_LEVELS, "error"), times, 0),
+        log_signal(log_series(logs, _WARN_LEVELS, "warning"), times, -1),
+    )
+    return tuple(signal for signal in found if signal is not None)
+
+
+def log_series(logs: LogAnswer | None, levels: tuple[str, ...], name: str) -> tuple[Series, ...]:
+    """Return how many lines of some levels the log had a second, as a counter's series would tell it."""
     if logs is None or logs.counted_from is None or logs.first_at is None or logs.last_at is None:
         return ()
     start, bucket_seconds = logs.counted_from.timestamp(), logs.bucket_seconds
@@ -157,7 +174,7 @@ def log_series(logs: LogAnswer | None) -> tuple[Series, ...]:
         return ()
     counts: dict[int, int] = {}
     for template in logs.templates:
-        if template.level in ("ERROR", "FATAL", "CRITICAL", "SEVERE"):
+        if template.level.upper() in levels:
             for bucket, count in template.buckets:
                 counts[bucket] = counts.get(bucket, 0) + count
     if not counts:
@@ -167,18 +184,18 @@ def log_series(logs: LogAnswer | None) -> tuple[Series, ...]:
     buckets = range(max(first, 0), last + 1)
     times = tuple(start + (b + 0.5) * bucket_seconds for b in buckets)
     values = tuple(counts.get(b, 0) / bucket_seconds for b in buckets)
-    return (Series(name=LOG_KEY, labels=(("level", "error"),), times=times, values=values),) if len(times) >= 3 else ()
+    return (Series(name=LOG_KEY, labels=(("level", name),), times=times, values=values),) if len(times) >= 3 else ()
 
 
-def log_signal(series: Iterable[Series], times: Array) -> AspectSignal | None:
-    """Return the rate of error lines on the grid."""
+def log_signal(series: Iterable[Series], times: Array, rank: int) -> AspectSignal | None:
+    """Return the rate of lines on the grid."""
     one = next(iter(series), None)
     if one is None or times.size < 3:
         return None
     values = np.interp(times, one.times, one.values, left=np.nan, right=np.nan)
     return AspectSignal(
         aspect=Aspect.ERRORS,
-        key=f"{LOG_KEY}{{level=error}}",
+        key=f"{LOG_KEY}{{level={one.label('level')}}}",
         names=(LOG_KEY,),
         values=np.asarray(values, dtype=np.float64),
         worse=1,
@@ -186,6 +203,7 @@ def log_signal(series: Iterable[Series], times: Array) -> AspectSignal | None:
         peer="",
         unit="per second",
         series=(one,),
+        rank=rank,
     )
 
 
@@ -202,7 +220,12 @@ def read_moves(
         near = min(near + max(120.0, 4 * step), float(times[-1]))
     shifts = find_shifts(times, matrix, until=until, near=near, worse=0)
     return tuple(
-        Move(signal, shift, _visible_at(times, signal.values, shift) if shift is not None else math.inf)
+        Move(
+            signal,
+            shift,
+            _visible_at(times, signal.values, shift) if shift is not None else math.inf,
+            shift is not None and abs(shift.score) >= CLEAR and is_usual(times, signal.values, shift),
+        )
         for signal, shift in zip(usable, shifts, strict=True)
     )
 
@@ -217,6 +240,24 @@ def _visible_at(times: Array, values: Array, shift: Shift) -> float:
     beyond &= times >= shift.earliest
     found = np.flatnonzero(beyond[:-1] & beyond[1:]) if beyond.size > 1 else np.array([], dtype=np.intp)
     return max(shift.latest, float(times[found[0]])) if found.size else shift.latest
+
+
+def is_usual(times: Array, values: Array, shift: Shift) -> bool:
+    """Return whether a signal comes as far at about this hour on most of the days before, of which two are needed."""
+    way = shift.after - shift.before
+    days = int((shift.at - float(times[0])) // DAY_SECONDS)
+    if days < 2 or way == 0 or shift.kind == "spread":
+        return False
+    alike = 0
+    for day in range(1, days + 1):
+        around = np.abs(times - (shift.at + USUAL_WIDTH_SECONDS / 2 - day * DAY_SECONDS)) <= USUAL_WIDTH_SECONDS
+        then = values[around]
+        then = then[np.isfinite(then)]
+        if then.size < 3:
+            continue
+        reached = float(np.quantile(then, 0.9 if way > 0 else 0.1))
+        alike += (reached - shift.before) / way >= 0.7
+    return alike >= max(2, math.ceil(0.6 * days))
 
 
 def find_precursor(moves: tuple[Move, ...], times: Array, earliest: float, step: float) -> Move | None:

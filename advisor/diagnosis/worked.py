@@ -60,7 +60,7 @@ def judge_work(c: Candidate, picture: Picture, logs: LogAnswer | None, called: b
 
 def _mechanism(c: Candidate, picture: Picture, called: bool) -> float:
     """Add what is known of the key against what is in trouble; return the strength, 0.7 where nothing is known."""
-    knob, change = c.knob, c.change
+    knob, change = c.knob, c.told or c.change
     if change is None:
         return 0.0
     if knob is None:
@@ -98,7 +98,7 @@ def _mechanism(c: Candidate, picture: Picture, called: bool) -> float:
 
 def _took_effect(c: Candidate, picture: Picture) -> None:
     """Add whether a limit that the process exports followed the change."""
-    change = c.change
+    change = c.told or c.change
     if change is None or change.ratio is None or change.ratio <= 0 or abs(math.log(change.ratio)) < 0.04:
         return
     for key, signal in picture.signals.gauges.items():
