@@ -42,8 +42,11 @@ _FORMATS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^(?:mosquitto|chrony|ntp|squid|resolv|memcached|nslcd|unbound-control)\.conf\Z", "lines"),
         (r"\.xml\Z|^(?:web|app)(?:\.[\w-]+)?\.config\Z|\.exe\.config\Z", "xml"),
         (r"\.(?:ini|cnf|cfg)\Z|^\.(?:gitconfig|editorconfig|my\.cnf|pgpass)\Z", "ini"),
-        (r"^(?:postgresql|recovery|supervisord?|php-fpm|pgbouncer|sysctl|rabbitmq|dnsmasq)[\w.-]*\.conf\Z", "ini"),
-        (r"^(?:vsftpd|wg\d+|journald|pgpool|odyssey-ini)\.conf\Z", "ini"),
+        (
+            r"^(?:postgresql|recovery|supervisord?|php-fpm|pgbouncer|sysctl|rabbitmq|dnsmasq|fluent-bit)[\w.-]*\.conf\Z",
+            "ini",
+        ),
+        (r"^(?:vsftpd|wg\d+|journald|pgpool)\.conf\Z", "ini"),
     )
 )
 # Folders whose files are called anything.
@@ -69,8 +72,7 @@ _OPEN_NAME = re.compile(r"\.(?:conf|config|cfg|cnf|ini|txt)\Z")  # JSON and mani
 _SIGNIFICANT = re.compile(r"^[ \t]*+([^\s#;][^\r\n]*)", re.M)
 _SECTION = re.compile(r"\[[^\]\r\n]+\]\s*(?:[#;].*)?\Z")
 _ASSIGNED = re.compile(r"[A-Za-z_][\w.\-]*+(?:\[[\w.\-]*\])?[ \t]*+=")
-_BRACED = re.compile(r"[^=\r\n]*+[;{}]\s*+(?:#.*)?\Z")
-_STATEMENT = re.compile(r"[\w\-]++[ \t]++[^={};][^{}]*+;\s*+(?:#.*)?\Z")
+_STATEMENT = re.compile(r"(?:[^{}#]*+\{[ \t]*+)?+[\w\-]++[ \t]++[^={};][^{};]*+;")
 _TAG = re.compile(r"</?(?:VirtualHost|IfModule|IfDefine|IfVersion|Directory|DirectoryMatch|Location|LocationMatch|Files|"
                   r"FilesMatch|Proxy|ProxyMatch|Limit|LimitExcept|Macro|If|Else|ElseIf|RequireAll|RequireAny)\b", re.I)  # fmt: skip
 _FLUENT = re.compile(r"</?(?:source|match|filter|system|label|buffer|parse|store|format|inject|worker)\b")
@@ -113,6 +115,10 @@ def _reads_as_json(text: str) -> bool:
     return True
 
 
+def _is_braced(line: str) -> bool:
+    return line.partition(" #")[0].rstrip()[-1:] in (";", "{", "}") and not _ASSIGNED.match(line)
+
+
 def _by_content(text: str, may_be_xml: bool) -> str:
     lines = []
     for match in _SIGNIFICANT.finditer(text):
@@ -130,7 +136,7 @@ def _by_content(text: str, may_be_xml: bool) -> str:
         return "fluentd"
     if sum(1 for line in lines if _HAPROXY.match(line)) >= 2:
         return "haproxy"
-    braced = sum(1 for line in lines if _BRACED.match(line))
+    braced = sum(1 for line in lines if _is_braced(line))
     if braced >= fitting and any(_STATEMENT.match(line) for line in lines):
         return "nginx"
     if sum(1 for line in lines if _SECTION.match(line) or _ASSIGNED.match(line)) >= fitting:

@@ -17,11 +17,13 @@ from advisor.config_file.line_readers import Collected, Lines, Region
 from advisor.config_file.records import ENTRIES_MAX, Entry, Unreadable, child_key, item_part
 
 _SKIPPED = re.compile(r"(?:[ \t\f]*+(?:[#;][^\r\n]*+)?(?:\r\n|\r|\n))*+")
+_SKIPPED_HASH = re.compile(r"(?:[ \t\f]*+(?:#[^\r\n]*+)?(?:\r\n|\r|\n))*+")
 _LINE = re.compile(r"([ \t\f]*+)([^\r\n]*+)(\r\n|\r|\n|\Z)")
 _SECTION = re.compile(r"\[([^\r\n\[\]]*+(?:\[[^\r\n\[\]]*+\][^\r\n\[\]]*+)*+)\][ \t]*+(?:[#;].*)?\Z")
 _NAME = re.compile(r"[^\s=:#;\[\]\"'<>{}][^=:\"'<>{}]*+")
 _EQUALS = re.compile(r"=")
 _EQUALS_OR_COLON = re.compile(r"=|:(?=[ \t]|\Z)")
+_SPACE = re.compile(r"@?[A-Za-z_][\w.\-]*+(?=[ \t])")  # Fluent Bit: `Name value`
 _BLANK = re.compile(r"[ \t\f]*+")
 _OPTIONAL = re.compile(r"[A-Za-z_][\w.]*+(?:[ \t]*+=|(?=[ \t]))")  # PostgreSQL: `name value` is one too
 _BARE = re.compile(r"-{0,2}[A-Za-z_][\w.\-]*+[ \t]*+(?:[ \t][#;].*)?\Z|![A-Za-z]++[ \t].*\Z")
@@ -53,12 +55,14 @@ class Dialect(NamedTuple):
 
 _HASH = re.compile(r"#")
 _SEMICOLON = re.compile(r";")
+_NEVER = re.compile(r"(?!)")
 _SPACED = re.compile(r"[ \t][#;](?=[ \t#;]|\Z)")
 _GENERIC = Dialect("#;", _SPACED, True, False, _EQUALS_OR_COLON)
 _DIALECTS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
     (re.compile(r"\.cnf\Z|^my\.ini\Z"), Dialect("#;", _HASH, False, True, _EQUALS)),
     (re.compile(r"^php[\w.-]*\.ini\Z"), Dialect("#;", _SEMICOLON, False, True, _EQUALS)),
     (re.compile(r"^(?:postgresql|recovery)[\w.-]*\.conf\Z"), Dialect("#", _HASH, False, True, _OPTIONAL)),
+    (re.compile(r"^fluent-bit[\w.-]*\.conf\Z"), Dialect("#", _NEVER, False, False, _SPACE)),
     (re.compile(r"sysctl[\w.-]*\.conf\Z"), Dialect("#;", _SPACED, False, True, _EQUALS)),
 )
 _DIRECTIVE_LISTS = ("extension", "zend_extension")  # of php.ini: repeated to load more than one
@@ -125,9 +129,7 @@ def _statements(text: str, dialect: Dialect) -> tuple[list[_Section], list[_Stat
 
 def _skip(text: str, at: int, dialect: Dialect) -> int:
     """Return where the next line stands that is neither blank nor a comment."""
-    if ";" not in dialect.comments:
-        return at
-    match = _SKIPPED.match(text, at)
+    match = (_SKIPPED if ";" in dialect.comments else _SKIPPED_HASH).match(text, at)
     return match.end() if match else at
 
 
@@ -156,8 +158,8 @@ def _statement(text: str, line: re.Match[str], body: str, section: int, dialect:
 
 def _separated(body: str, dialect: Dialect) -> tuple[str, int] | None:
     """Return the name of an assignment and where its value begins; None: it is none."""
-    if dialect.separator is _OPTIONAL:
-        found = _OPTIONAL.match(body)
+    if dialect.separator in (_OPTIONAL, _SPACE):
+        found = dialect.separator.match(body)
         name = found.group().rstrip("= \t") if found else ""
     else:
         found = dialect.separator.search(body)

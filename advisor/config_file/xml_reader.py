@@ -15,10 +15,10 @@ import re
 
 from advisor.config_file.line_readers import Collected, Lines, Region
 from advisor.config_file.records import (
+    ENTRIES_MAX,
     KEY_CHARACTERS_MAX,
     KEYS_CHARACTERS_MAX,
     NESTING_MAX,
-    NODES_MAX,
     Entry,
     Unreadable,
     child_key,
@@ -81,8 +81,8 @@ def _parse(text: str) -> _Element:
             at = _take_text(text, at, open_elements)
             continue
         nodes += 1
-        if nodes > NODES_MAX:
-            raise Unreadable(f"more than {NODES_MAX} nodes", at)
+        if nodes > 2 * ENTRIES_MAX:
+            raise Unreadable(f"more than {2 * ENTRIES_MAX} tags", at)
         skipped = _COMMENT.match(text, at) or _INSTRUCTION.match(text, at)
         if skipped:
             at = skipped.end()
