@@ -14,6 +14,7 @@ from advisor.config_file import read_entries, remove_key, revert_keys, set_value
 from advisor.config_file.detecting import detect
 from advisor.errors import ChangeRefused, SourceMalformed
 from advisor.evidence.config_diff import diff_keys
+from advisor.redaction import is_secret_key
 
 PGBOUNCER = b"""\
 [databases]
@@ -276,9 +277,9 @@ READ = [
     ("logback.xml", "configuration.logger[com.example].level", "INFO", b'"INFO"'),
     ("logback.xml", "configuration.appender[FILE].queueSize", "512", b"512"),
     ("logback.xml", "configuration.appender[FILE].pattern", "%d <x>", b"%d <x>"),
-    ("hdfs-site.xml", "configuration.property[dfs.replication].value", "3", b"3"),
-    ("hdfs-site.xml", "configuration.property[opts].value", "-Xmx1g &x", b"-Xmx1g &amp;x"),
-    ("hdfs-site.xml", "configuration.property[opts].value:-Xmx", "1g", b"1g"),
+    ("hdfs-site.xml", "configuration.property[dfs.replication]", "3", b"3"),
+    ("hdfs-site.xml", "configuration.property[opts]", "-Xmx1g &x", b"-Xmx1g &amp;x"),
+    ("hdfs-site.xml", "configuration.property[opts]:-Xmx", "1g", b"1g"),
     ("templates/deployment.yaml", "spec.minReadySeconds", "5", b"5"),
     ("templates/deployment.yaml", "spec.replicas", "{{ .Values.replicas }}", None),
     ("templates/deployment.yaml", f"{SHOP}.image", '"{{ .Values.image }}:1.2"', None),
@@ -412,7 +413,7 @@ EDITS = [
     ("server.xml", "Server.Service.Connector[0].maxThreads", "20", b'"200"', b'"20"'),
     ("server.xml", "Server.Service.Connector[0].acceptCount", "<'&", b"'10'", b"'&lt;&apos;&amp;'"),
     ("logback.xml", "configuration.appender[FILE].pattern", "%m", b"%d <x>", b"%m"),
-    ("hdfs-site.xml", "configuration.property[opts].value:-Xmx", "2g", b"-Xmx1g", b"-Xmx2g"),
+    ("hdfs-site.xml", "configuration.property[opts]:-Xmx", "2g", b"-Xmx1g", b"-Xmx2g"),
     ("templates/deployment.yaml", "spec.minReadySeconds", "50", b"5   # plain", b"50   # plain"),
     ("templates/deployment.yaml", f"{SHOP}.env[JAVA_OPTS].value:-Xmx", "1g", b"-Xmx512m", b"-Xmx1g"),
     ("cm.yaml", 'data["my.cnf"].mysqld.max_connections', "10", b"= 100", b"= 10"),
@@ -751,3 +752,33 @@ def test_a_mebibyte_of_anything_ends_soon(name: str, path: str) -> None:
     except SourceMalformed as error:
         assert "\n" not in str(error)
     assert time.process_time() - begun < 1.5  # below a second on an idle machine
+
+
+SECRETS = [
+    ("redis.conf", b"user app on >hunter2hunter ~*\n", "user[app].password[0]"),
+    ("sentinel.conf", b"sentinel auth-pass main hunter2hunter\n", "sentinel[main].auth-pass"),
+    (
+        "haproxy.cfg",
+        b"userlist u\n  user bob insecure-password hunter2hunter\n",
+        "userlist[u].user[bob].insecure-password",
+    ),
+    ("haproxy.cfg", b"frontend f\n  stats auth bob:hunter2hunter\n", "frontend[f].stats.auth[bob].password"),
+    ("httpd.conf", b"RequestHeader set X-Api-Key hunter2hunter\n", "RequestHeader.set[X-Api-Key]"),
+    ("pgbouncer.ini", b"[databases]\na = host=x password=hunter2hunter\n", "databases.a.password"),
+    ("a.service", b'[Service]\nEnvironment="DB_PASSWORD=hunter2hunter" A=b\n', "Service.Environment[DB_PASSWORD]"),
+    ("web.config", b'<a><add key="DbPassword" value="hunter2hunter"/></a>', "a.add[DbPassword].value"),
+    (
+        "core-site.xml",
+        b"<a><property><name>fs.secret.key</name><value>hunter2hunter</value></property></a>",
+        "a.property[fs.secret.key]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "data", "key"), SECRETS, ids=[s[2] for s in SECRETS])
+def test_the_key_of_a_secret_says_that_it_is_one(path: str, data: bytes, key: str) -> None:
+    file = read_entries(data, path)
+    assert file.get(key) == "hunter2hunter"
+    assert is_secret_key(key)
+    assert [e.key for e in file.entries if "hunter2" in e.value or "hunter2" in e.key] == [key]
+    assert set_value(data, path, key, "other") == data.replace(b"hunter2hunter", b"other")

@@ -253,6 +253,8 @@ def test_one_edit_is_told_as_itself(data: st.DataObject) -> None:
         edited = set_value(DEPLOYMENT, "d.yaml", entry.key, new, entry.document)
     except ChangeRefused:
         return
+    if edited == DEPLOYMENT:  # drawn was what stands there
+        return
     changes = diff_keys(DEPLOYMENT, edited, "d.yaml")
     assert changes
     assert len(diff_keys(edited, DEPLOYMENT, "d.yaml")) == len(changes)

@@ -35,8 +35,13 @@ _TAG = re.compile(r"<(/?)([A-Za-z_][\w.\-]*+)")
 _DIRECTIVE_NAME = re.compile(r"[@\-]{0,2}[A-Za-z_][\w.\-:]*+\Z")
 _HAPROXY_PAIRS = frozenset(
     "maxconn minconn weight inter fastinter downinter rise fall maxqueue slowstart pool-max-conn pool-purge-delay"
-    " size expire nbthread backlog maxconnrate".split()
+    " size expire nbthread backlog maxconnrate password insecure-password".split()
 )
+_HEADERS = frozenset("header requestheader http-request http-response http-after-response".split())
+_HEADER_ACTIONS = frozenset(
+    "set add append merge unset edit edit* setifempty set-header add-header del-header replace-header replace-value".split()
+)
+_ACL_SECRETS = (">", "<", "#", "!")  # of a redis user: a password, or its hash
 
 
 class Dialect(NamedTuple):
@@ -52,6 +57,7 @@ class Dialect(NamedTuple):
         first_wins: Whether of a repeated directive the first one counts.
         equals: Whether ``name=value`` is one too.
         continues: Whether a line that ends in a backslash goes on.
+        acl: Whether ``user`` lines hold passwords as words of their own (redis).
         inline: Whether `` #`` begins a comment behind a value.
     """
 
@@ -65,6 +71,7 @@ class Dialect(NamedTuple):
     equals: bool = False
     continues: bool = False
     inline: bool = False
+    acl: bool = False
 
 
 def _words(text: str) -> frozenset[str]:
@@ -114,7 +121,7 @@ _DIALECTS = {
     "redis": Dialect(
         named=_words("client-output-buffer-limit rename-command user"),
         lists=_words("save include loadmodule aclfile"),
-        grouped=_words("sentinel"),
+        acl=True,
     ),
     "lines": Dialect(
         lists=_words(
@@ -230,11 +237,19 @@ class _Reader:
             self.add(Entry(0, self.numbered(key), "no", None, None, "negated", "directive"), region, at)
             return
         key = child_key(self.prefix, name)
-        if called in dialect.grouped and words:
+        if called == "sentinel" and len(words) > 2:  # sentinel <setting> <master> <value>
+            key = child_key(key + item_part(words[1].text or '""'), words[0].text)
+            words = words[2:]
+        elif called in dialect.grouped and words:
             key = child_key(key, words[0].text)
             words = words[1:]
-            if name == "sentinel" and len(words) > 1:
-                key, words = key + item_part(words[0].text or '""'), words[1:]
+            if key.endswith("stats.auth") and len(words) == 1 and ":" in words[0].text:
+                key, words = self.login(key, words[0])
+        elif called in _HEADERS:
+            headed = self.header(key, words)
+            if headed is not None:
+                self.directive(*headed, region, at)
+                return
         if called in dialect.named and words:
             key = self.numbered(key + item_part(words[0].text or '""'))
             words = words[1:]
@@ -245,11 +260,30 @@ class _Reader:
             return
         self.directive(key, words, region, at)
 
+    def login(self, key: str, word: Word) -> tuple[str, list[Word]]:
+        """Return ``user:password`` as a key that says what the value is, for whoever hides secrets by their keys."""
+        user = word.text.partition(":")[0]
+        shift = word.end - len(word.text) - (1 if word.style in ("single", "double") else 0) + len(user) + 1
+        secret = Word(word.text[len(user) + 1 :], shift, shift + len(word.text) - len(user) - 1, "word")
+        return f"{key}{item_part(user)}.password", [secret]
+
+    def header(self, key: str, words: list[Word]) -> tuple[str, list[Word]] | None:
+        """Return a directive that sets a header as a key with the header's name; None: it sets none."""
+        number = next((i for i, w in enumerate(words[:3]) if w.text.lower() in _HEADER_ACTIONS), None)
+        if number is None or number + 1 >= len(words):
+            return None
+        for word in words[: number + 1]:
+            key = child_key(key, word.text)
+        return self.numbered(key + item_part(words[number + 1].text or '""')), words[number + 2 :]
+
     def add(self, entry: Entry, region: Region, at: int) -> None:
         self.found.add(entry, region, at)
 
     def directive(self, key: str, words: list[Word], region: Region, at: int) -> None:
-        pairs, rest = self.paired(words) if len(words) > 2 or key.endswith("]") else ({}, words)
+        split = len(words) > 2 or key.endswith("]")
+        if self.dialect.acl:
+            split = key.startswith("user[")
+        pairs, rest = self.paired(words) if split else ({}, words)
         if not pairs:
             add_words(self.found, self.text, key, rest, region, "directive", at)
             return
@@ -270,7 +304,11 @@ class _Reader:
         i = 0
         while i < len(words):
             word = words[i]
-            if word.text in self.dialect.pairs and word.text not in pairs and i + 1 < len(words):
+            if self.dialect.acl and word.text[:1] in _ACL_SECRETS and len(word.text) > 1:
+                name = f"password[{sum(1 for p in pairs if p.startswith('password'))}]"
+                pairs[name] = Word(word.text[1:], word.start + 1, word.end, "word")
+                i += 1
+            elif word.text in self.dialect.pairs and word.text not in pairs and i + 1 < len(words):
                 pairs[word.text] = words[i + 1]
                 i += 2
             else:

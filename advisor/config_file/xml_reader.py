@@ -200,8 +200,14 @@ class _Walk:
         elif not element.children and not element.attributes:
             region = self.region(element)
             self.found.add(Entry(0, key, "", None, None, "element", "xml"), region, element.start)
-        totals: dict[str, int] = {}
         paths = [self.path(child, key) for child in element.children]
+        if key.endswith("]") and {"name", "value"} <= children and not element.attributes and not element.parts:
+            # Hadoop's <property><name>…</name><value>…</value>: the value is the property's.
+            paths = [
+                key if c.name == "value" and not c.attributes and not c.children else p
+                for c, p in zip(element.children, paths, strict=True)
+            ]
+        totals: dict[str, int] = {}
         for path in paths:
             totals[path] = totals.get(path, 0) + 1
         seen: dict[str, int] = {}
@@ -210,7 +216,7 @@ class _Walk:
             self.element(child, self.numbered(child, path, number, totals[path]))
 
     def numbered(self, child: _Element, path: str, number: int, total: int) -> str:
-        if path.endswith("]") and not path.endswith('"]'):
+        if path.endswith("]") and not path.endswith('"]') and not child.name == "value":
             return path if number == 0 else f"{path}#{number + 1}"
         if path.endswith('"]') and self.called(child) is not None:
             return path if number == 0 else f"{path}#{number + 1}"
