@@ -147,6 +147,9 @@ def read_symptoms(text: str) -> tuple[Symptom, ...]:
     specific = [s for s in found if s not in _VAGUE]
     if len(specific) > 1 and Symptom.HEAP_SPACE in specific and not re.search(r"java heap space", text, re.I):
         specific.remove(Symptom.HEAP_SPACE)  # "OutOfMemoryError: Metaspace" is not also a heap space error
+    if specific and not any(s in MEMORY_SYMPTOMS for s in specific):
+        # "slow, thread pool full": where nothing shows the threads, the slowness was asked about all the same.
+        return (*specific, *(s for s in found if s in (Symptom.LATENCY, Symptom.ERRORS)))
     return tuple(specific or found)
 
 

@@ -49,7 +49,7 @@ _WAITING_FAMILIES = frozenset(
     "remote_timeout retries endpoints db_timeout proxy_timeout pool_acquire_timeout retry_backoff hedging circuit_breaker dns"
     " proxy_settings read_routing".split()
 )
-_OF_THE_PLACE = ("calls to it", "its own state")
+_OF_THE_PLACE = ("calls to it", "its own state", "log")
 CALLS_MOVED, CALLS_FLAT = 1.3, 1.1
 CHANGE_EXPLAINS = 2.0  # a change of the called service scores so much: then the service itself is not the last word
 
@@ -138,7 +138,9 @@ def _changes_around(
             if where is not None and not calling:
                 c.add("where it shows", *where)
             for term in peers[name].terms if name in peers and relation is Relation.CALLED else ():
-                if term.name in _OF_THE_PLACE:  # what speaks for the service being at fault speaks for its changes
+                if term.name in _OF_THE_PLACE and not (
+                    term.name == "log" and _has(c, "log", 0.1)
+                ):  # what speaks for the service being at fault speaks for its changes
                     c.add(term.name, term.value, term.why)
             out.append(c)
     return out

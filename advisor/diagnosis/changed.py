@@ -44,6 +44,9 @@ from advisor.evidence.signals import Signal
 from advisor.quantity import parse_quantity, ratio
 from advisor.values import CauseKind, format_number, format_seconds
 
+ROLLOUT_SECONDS = (
+    600.0  # from a commit to its processes, where nothing says when they began: a pipeline and a rolling update
+)
 _FLAG = re.compile(r"(?<!\S)--?([A-Za-z][\w.-]{1,60})(?:[= ]([^\s-]\S{0,200}))?")
 TIMING_MAX, TIMING_MIN = 2.5, -3.0
 _RESTART_FAMILIES = frozenset(
@@ -280,6 +283,8 @@ def _timing_against(
         distance = (effective - onset.at) * 0.5
     else:
         distance = max(0.0, onset.earliest - effective - _natural_delay(c))
+        if not picture.of_memory and not _starts_known(picture):
+            distance = max(0.0, distance - ROLLOUT_SECONDS)
     value = math.log(window / (2 * (distance + tolerance)))
     near = (
         f"took effect at the time where {grew}"
@@ -289,11 +294,15 @@ def _timing_against(
     chance = min(1.0, 2 * (distance + tolerance) / window)
     said = f"{near}; a random moment would be as near with a chance of {chance:.0%}"
     out.append(("timing", max(TIMING_MIN, min(TIMING_MAX, value)), said))
-    growing = max(trouble - onset.at, 5 * picture.signals.step)
+    growing = max(trouble - onset.at, 5 * picture.signals.step, 0.0 if picture.of_memory else ROLLOUT_SECONDS)
     if distance > tolerance and effective < onset.earliest and not onset.censored:
         said = f"the service ran well with it for {format_seconds(distance)} before {grew}"
         out.append(("ran well with it", -min(2.0, distance / growing), said))
     return out
+
+
+def _starts_known(picture: Picture) -> bool:
+    return bool({"start_time", "uptime"} & set(picture.signals.roles)) or bool(picture.signals.restarts)
 
 
 def _natural_delay(c: Candidate) -> float:
@@ -323,11 +332,10 @@ def _rolled_out(c: Candidate, picture: Picture, committed: float) -> None:
             -min(1.5, 0.5 * math.log1p(late)),
             f"the first process start after the commit came {format_seconds(c.effective_at - committed)} later",
         )
-    starts_known = bool({"start_time", "uptime"} & set(picture.signals.roles)) or bool(restarts)
     if any(t.name == "rolled out" for t in c.terms):
         return
     began = [t for t in restarts if committed - 2 * picture.signals.step <= t < trouble - picture.signals.step / 2]
-    if not starts_known or began:
+    if not _starts_known(picture) or began:
         return
     needs = c.knob is not None and (c.knob.family in _RESTART_FAMILIES or c.knob.restart)
     if (

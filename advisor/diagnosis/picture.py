@@ -23,7 +23,7 @@ from advisor.diagnosis.work import (
     resource_asked,
     resource_of,
 )
-from advisor.evidence import CommitChange, Gathered, LogAnswer
+from advisor.evidence import CommitChange, Gathered, LogAnswer, Series
 from advisor.evidence.aspects import Aspect, AspectSignal
 from advisor.evidence.change_points import Onset, bend, floor_of, trend
 from advisor.evidence.signals import Array, Life, Signals, build_signals, smooth
@@ -34,6 +34,8 @@ GC_SHARE_HIGH = 0.25  # of wall time; HotSpot itself gives up at 0.98
 CRASH_RATIO = 0.85  # a process that ended this near to its ceiling most likely ended of it
 GROWN_FACTOR = 1.3  # a process without a known limit that takes so much more than before is worth a look
 GROWTH_SHARE = 0.12  # of the ceiling; less growth over a life is warm-up or noise
+
+ABSURD = 1e100  # no measure is as large; differences and squares of larger numbers leave the range of floats
 
 RESOURCE = {
     Symptom.HEAP_SPACE: "heap",
@@ -164,6 +166,7 @@ def draw_picture(incident: Incident, gathered: Gathered, neighbour: bool = False
     """Return what is wrong and since when; of a neighbour, whatever is used up counts as trouble too."""
     logs = gathered.logs
     restarts = [at.timestamp() for at in logs.restarts] if logs else []
+    gathered = gathered.model_copy(update={"metrics": _readable(gathered)})
     signals = build_signals(gathered.metrics, gathered.step_seconds or 1.0, restarts)
     memory = read_memory(gathered.changes.configuration if gathered.changes else ())
     commits = tuple(c for c in gathered.changes.commits if c.in_scope) if gathered.changes else ()
@@ -194,6 +197,22 @@ def draw_picture(incident: Incident, gathered: Gathered, neighbour: bool = False
         picture.trouble_at = min(min(times) for times in picture.symptom_times.values())
         picture.resource = RESOURCE.get(picture.symptoms[0], "heap") if picture.symptoms else "heap"
     return picture
+
+
+def _readable(gathered: Gathered) -> tuple[Series, ...]:
+    """Return the series in time order, with samples from about the window only: one of next year would stretch the grid."""
+    start, end = gathered.start.timestamp(), gathered.end.timestamp()
+    slack = max(3600.0, end - start)
+    out = []
+    for s in gathered.metrics:
+        times, values = np.asarray(s.times, dtype=np.float64), np.asarray(s.values, dtype=np.float64)
+        good = (times >= start - slack) & (times <= end + slack) & (np.abs(values) <= ABSURD)
+        if not good.all() or not (times[1:] > times[:-1]).all():
+            kept, first = np.unique(times[good][::-1], return_index=True)  # of two samples at one time the later counts
+            known = values[good][::-1][first]
+            s = s.model_copy(update={"times": tuple(kept.tolist()), "values": tuple(known.tolist())})
+        out.append(s)
+    return tuple(out)
 
 
 def _read_work(picture: Picture, gathered: Gathered, service: str, noticed: float | None) -> None:

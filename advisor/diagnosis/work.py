@@ -85,6 +85,10 @@ _MATTERS: dict[Aspect, tuple[float, float]] = {
 }
 _USED_UP = (Aspect.POOL, Aspect.WORKERS, Aspect.CPU, Aspect.DISK)
 SHARE_IN_TROUBLE = 0.6  # of a limit: what is used less than this keeps nobody waiting
+RECENT_SAMPLES = (
+    160  # before the moment of noticing: enough for a level of its own, too few for the time of day to matter
+)
+RECENT_CLEARER = 2.0
 PILED_FACTOR = 1.4  # less growth than this is a working day
 VISIBLE_PART = 0.4  # of the way from before to after: beyond the swing of anything that counts as a clear move
 # What can pile up for hours before anybody notices, by aspect or by a word of the metric.
@@ -219,6 +223,7 @@ def read_moves(
         step = float(times[1] - times[0]) if times.size > 1 else 60.0
         near = min(near + max(120.0, 4 * step), float(times[-1]))
     shifts = find_shifts(times, matrix, until=until, near=near, worse=0)
+    shifts = _or_recent(times, matrix, until, near, shifts)
     return tuple(
         Move(
             signal,
@@ -228,6 +233,24 @@ def read_moves(
         )
         for signal, shift in zip(usable, shifts, strict=True)
     )
+
+
+def _or_recent(
+    times: Array, matrix: Array, until: float | None, near: float | None, whole: list[Shift | None]
+) -> list[Shift | None]:
+    """Return for each series the shift of the whole window, or of its last part where that is far clearer.
+
+    Over a day, a slow drift with the hour can hide the step that somebody noticed; over its last part it cannot.
+    """
+    end = near if near is not None else float(times[-1])
+    first = int(np.searchsorted(times, end)) - RECENT_SAMPLES
+    if first < RECENT_SAMPLES // 2:
+        return whole
+    recent = find_shifts(times[first:], matrix[:, first:], until=until, near=near, worse=0)
+    return [
+        b if b is not None and not b.censored and (a is None or abs(b.score) > RECENT_CLEARER * abs(a.score)) else a
+        for a, b in zip(whole, recent, strict=True)
+    ]
 
 
 def _visible_at(times: Array, values: Array, shift: Shift) -> float:
