@@ -11,13 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from advisor.diagnosis.around import Around, relation_of
-from advisor.diagnosis.candidate import AFTER_ONSET, FLAT, LOAD_MOVED, Candidate
+from advisor.diagnosis.candidate import AFTER_ONSET, FLAT, LOAD_MOVED, Candidate, direction_of
 from advisor.diagnosis.changed import judge_changes
 from advisor.diagnosis.circumstances import judge_capacity, judge_dependency, judge_load, judge_unknown
-from advisor.diagnosis.knobs import Knob
+from advisor.diagnosis.knobs import Knob, harm_to_called
 from advisor.diagnosis.picture import Picture, growth_of
 from advisor.diagnosis.surroundings import (
     judge_peer,
@@ -50,6 +49,7 @@ _WAITING_FAMILIES = frozenset(
     " proxy_settings read_routing".split()
 )
 _OF_THE_PLACE = ("calls to it", "its own state", "log")
+MULTIPLIES_FROM = 0.5  # strength of a mechanism that sends more to what is called
 CALLS_MOVED, CALLS_FLAT = 1.3, 1.1
 CHANGE_EXPLAINS = 2.0  # a change of the called service scores so much: then the service itself is not the last word
 
@@ -221,7 +221,8 @@ def _explain_away_work(candidates: list[Candidate]) -> None:
     said = next((c for c in candidates if c.kind is CauseKind.DEPENDENCY and _has(c, "log", 1.0)), None)
     if said is not None:
         for c in changes:
-            if not _has(c, "log", 0.3) and c.cause.service != said.cause.service and not _of_calls(c):
+            mute = not _has(c, "log", 0.3) and not _has(c, "calls from it", 1.0)
+            if mute and c.cause.service != said.cause.service and not _of_calls(c):
                 c.add(
                     "explained by the log",
                     -0.8,
@@ -246,14 +247,13 @@ def _of_calls(c: Candidate) -> bool:
 
 def _multiplies_traffic(c: Candidate) -> bool:
     """Return whether the change makes more requests out of the same work: retries, hedging, polling more often."""
-    knob = c.knob
-    return (
-        knob is not None and any(name == "load" for side in _sides(knob) for name in side) and _has(c, "mechanism", 0.3)
-    )
-
-
-def _sides(knob: Knob) -> tuple[Mapping[Any, float], ...]:
-    return knob.harms_called.smaller, knob.harms_called.larger, knob.harms_called.other
+    change = c.told or c.change
+    if c.knob is None or change is None:
+        return False
+    harm = harm_to_called(c.knob, "load", direction_of(change))
+    # A caller whose calls are seen to have grown needs less of a reason than a change that only might have made more.
+    least = MULTIPLIES_FROM / 2 if _has(c, "calls from it", 1.0) else MULTIPLIES_FROM
+    return harm is not None and harm[0] >= least and _has(c, "mechanism", 0.6)
 
 
 def _has(c: Candidate, name: str, least: float) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from advisor.config_file.reading import detect
+from advisor.config_file.detecting import detect
 from advisor.diagnosis import Cause
 from advisor.diagnosis.candidate import (
     AFTER_ONSET,

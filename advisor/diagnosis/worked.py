@@ -25,7 +25,7 @@ from advisor.diagnosis.knobs import (
     words,
 )
 from advisor.diagnosis.picture import WORDS, Picture, growth_of
-from advisor.diagnosis.work import Move
+from advisor.diagnosis.work import LOG_KEY, Move
 from advisor.evidence import LogAnswer
 from advisor.evidence.aspects import Aspect
 from advisor.evidence.config_diff import KeyChange
@@ -137,6 +137,7 @@ def _middle(c: Candidate, picture: Picture, strength: float) -> None:
         move
         for move in picture.moves
         if not _is_ceiling(move)
+        and move.signal.names[:1] != (LOG_KEY,)
         and (any(metric_fits(p, move.signal.key) for p in phrases) or bool(shared_words(change.key, move.signal.key)))
         and not speaks_of_another(own_words, change.key, move.signal.key, c.cause.service)
     ]
