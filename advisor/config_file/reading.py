@@ -216,7 +216,7 @@ def _with_nested(entries: list[Entry], text: str, level: int, budget: _Budget) -
         value = entry.value
         if entry.format == "flag":
             continue
-        if ("\n" in value or value[:1] == "{") and entry.key.endswith('"]') and level < EMBEDDED_LEVELS_MAX:
+        if ("\n" in value or value[:1] == "{") and level < EMBEDDED_LEVELS_MAX and _may_hold_a_file(entry):
             inner = _embedded(entry, text, level, budget)
             if inner:
                 found.extend(inner)
@@ -308,10 +308,32 @@ def _file_name(key: str) -> str:
     return key[at + 2 : -2] if at >= 0 and key.endswith('"]') else ""
 
 
+_NAMED_LINE = re.compile(r"[A-Za-z_][\w.\-\[\]/]*[ \t]*=.*")
+_YAML_LINE = re.compile(r"[ \t]*(?:- |(?:[A-Za-z_][\w.\-/]*|\"[^\"\n]*\"|'[^'\n]*'):(?:[ \t]|$)).*")
+
+
+def _may_hold_a_file(entry: Entry) -> bool:
+    """Return whether a value may be a file: its key names one, or it is a key of a ConfigMap's data."""
+    return entry.key.endswith('"]') or (entry.format == "yaml" and re.fullmatch(r"data\.[\w-]+", entry.key) is not None)
+
+
+def _looks_like(value: str) -> str:
+    """Return a name for the format that every line of a value is in; empty where it is prose or only one line."""
+    lines = [line for line in value.split("\n") if line.strip() and not line.lstrip().startswith(("#", "!"))]
+    if len(lines) < 2 or len(lines) > 5000:
+        return ""
+    if all(_NAMED_LINE.fullmatch(line) for line in lines):
+        return "embedded.properties"
+    return "embedded.yaml" if all(_YAML_LINE.fullmatch(line) for line in lines) else ""
+
+
 def _embedded(entry: Entry, text: str, level: int, budget: _Budget) -> list[Entry]:
     """Return the keys of a file inside a value; nothing if it is not readable as what its name says."""
-    name = _file_name(entry.key)
-    if embedded_name(entry.key) is None and not name.endswith((".conf", ".config")):
+    name = _file_name(entry.key) or _looks_like(entry.value)
+    if not _file_name(entry.key):
+        if not name:
+            return []
+    elif embedded_name(entry.key) is None and not name.endswith((".conf", ".config")):
         return []
     budget.files -= 1
     if budget.files < 0:
