@@ -86,6 +86,7 @@ class Picture:
         squeezed: The ceiling came down while use stayed: no growth.
         growth: Floor at the trouble by floor before the onset; 1 where it did not grow.
         load_growth: Request rate at the trouble by the rate before the onset; None if not measured.
+        heard: What a log says more of, kept by `loud_texts`: every change is held against the same lines.
     """
 
     signals: Signals
@@ -109,6 +110,7 @@ class Picture:
     work: Move | None = None
     precursor: Move | None = None
     asked_measured: bool = True
+    heard: dict[tuple[int, float | None, float], tuple[LogAnswer, tuple[str, ...]]] = field(default_factory=dict)
 
     @property
     def limit(self) -> float | None:

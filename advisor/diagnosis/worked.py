@@ -209,6 +209,13 @@ def loud_texts(picture: Picture, logs: LogAnswer) -> tuple[str, ...]:
     until = picture.trouble_at
     if until is None:
         until = logs.last_at.timestamp() if logs.last_at is not None else 0.0
+    asked = (id(logs), onset, until)
+    if asked not in picture.heard:  # the log is kept with its texts, so that no other one gets its id
+        picture.heard[asked] = (logs, _loud_texts(picture, logs, onset, until))
+    return picture.heard[asked][1]
+
+
+def _loud_texts(picture: Picture, logs: LogAnswer, onset: float | None, until: float) -> tuple[str, ...]:
     moves = relevant_templates(logs, onset, until)
     samples = {t.template: t.sample or t.template for t in logs.templates}
     out = [samples.get(m.template, m.template) for m in moves if m.kind in ("new", "more") and m.level.upper() in _LOUD]
@@ -229,7 +236,7 @@ def _names_value(change: KeyChange, text: str) -> bool:
         return False
     lowered = text.lower()
     if re.fullmatch(r"[\d.]+", new):
-        return re.search(rf"(?<![\d.]){re.escape(new)}(?![\d.])", text) is not None
+        return new in text and re.search(rf"(?<![\d.]){re.escape(new)}(?![\d.])", text) is not None
     if new.lower() in lowered:
         return True
     old = {w for w in re.split(r"[/:@?&=,;\s]+", (change.old or "").lower()) if w}
