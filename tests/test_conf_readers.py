@@ -310,6 +310,28 @@ def test_a_template_knows_its_documents_and_the_files_in_them() -> None:
     assert file.entry('["{{- if .Values.enabled }}"]', None) is not None
 
 
+def test_list_items_of_two_branches_are_two_and_neither_is_edited() -> None:
+    data = b"""\
+env:
+  {{- if .Values.tls }}
+  - name: PORT
+    value: "8443"
+  {{- else }}
+  - name: PORT
+    value: "8080"
+  {{- end }}
+  {{ $name := .Release.Name -}}
+  - name: "MODE" #! said by the chart
+    value: prod
+"""
+    file = read_entries(data, "templates/a.yaml")
+    assert (file.get("env[PORT]#1.value"), file.get("env[PORT]#2.value")) == ("8443", "8080")
+    assert file.get("env[PORT].value") is None
+    with pytest.raises(ChangeRefused, match="several branches"):
+        set_value(data, "templates/a.yaml", "env[PORT]#2.value", "80")
+    assert set_value(data, "templates/a.yaml", "env[MODE].value", "test") == data.replace(b": prod", b": test")
+
+
 @pytest.mark.parametrize("path", SAMPLES)
 def test_line_ends_and_a_missing_last_one_change_no_key(path: str) -> None:
     data = SAMPLES[path]
@@ -429,6 +451,13 @@ def test_an_edit_changes_only_the_value_and_its_revert_restores_the_bytes(
     edited = set_value(data, path, key, value)
     assert edited == data.replace(old, new)
     assert revert_keys(data, edited, edited, path, [key]) == data
+
+
+def test_a_line_end_of_another_kind_inside_a_value_comes_back_with_it() -> None:
+    data = b"http {\n  log_format main 'a'\r\n    'b';\n}\n"
+    edited = set_value(data, "nginx.conf", "http.log_format[main]", "x")
+    assert edited == b"http {\n  log_format main x;\n}\n"
+    assert revert_keys(data, edited, edited, "nginx.conf", ["http.log_format[main]"]) == data
 
 
 REFUSED = [
@@ -554,6 +583,8 @@ DETECTED = [
     ("redis/replica.conf", "", "redis"),
     ("Caddyfile", "", "blocks"),
     ("mongod.conf", "", "yaml"),
+    ("postgresql/15/main/pg_hba.conf", "", "text"),
+    ("postgresql/15/main/tuning.conf", "", "ini"),
     ("telegraf.conf", "", "toml"),
     ("deployment.yaml.j2", "", "yaml"),
     ("nginx.conf.tpl", "", "nginx"),
@@ -566,6 +597,7 @@ DETECTED = [
     ("a.conf", "global\n  maxconn 1\ndefaults\n  mode http\n", "haproxy"),
     ("a.config", "<configuration/>\n", "xml"),
     ("a.conf", '{"a": 1}', "json"),
+    ("a.conf", "<!-- bus -->\n<busconfig/>\n", "xml"),
     ("a.conf", "apiVersion: v1\nkind: A\n", "yaml"),
     ("a.conf", "akka {\n  a = 1\n}\n", "text"),
     ("a.conf", "These are words, and more of them.\nNothing else.\n", "text"),

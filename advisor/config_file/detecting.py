@@ -23,6 +23,7 @@ _UNITS = r"service|socket|timer|mount|automount|swap|slice|target|path|scope|net
 _FORMATS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
+        (r"^pg_(?:hba|ident)\.conf\Z", "text"),
         (r"\.ya?ml\Z|^mongo[ds]\.conf\Z", "yaml"),
         (r"\.json\Z", "json"),
         (r"\.(?:hcl|nomad|tf|tfvars)\Z", "hcl"),
@@ -77,7 +78,7 @@ _TAG = re.compile(r"</?(?:VirtualHost|IfModule|IfDefine|IfVersion|Directory|Dire
                   r"FilesMatch|Proxy|ProxyMatch|Limit|LimitExcept|Macro|If|Else|ElseIf|RequireAll|RequireAny)\b", re.I)  # fmt: skip
 _FLUENT = re.compile(r"</?(?:source|match|filter|system|label|buffer|parse|store|format|inject|worker)\b")
 _HAPROXY = re.compile(r"(?:global|defaults|frontend|backend|listen)(?:[ \t]+[\w.\-]+)?\s*\Z")
-_XML = re.compile(r"\s*+<(?:\?xml\b|!--|[A-Za-z_][\w.:\-]*+[\s>/])")
+_XML = re.compile(r"\s*+<(?:\?xml\b|!DOCTYPE\b|!--|[A-Za-z_][\w.:\-]*+[\s>/])")
 
 
 def detect(path: str, text: str = "") -> str:
@@ -127,7 +128,7 @@ def _by_content(text: str, may_be_xml: bool) -> str:
             break
     if not lines:
         return "text"
-    if _XML.match(text) and (may_be_xml or text.lstrip().startswith("<?xml")):
+    if _XML.match(text) and (may_be_xml or text.lstrip().startswith(("<?xml", "<!"))):
         return "xml"
     fitting = _FITTING * len(lines)
     if any(_TAG.match(line) for line in lines):

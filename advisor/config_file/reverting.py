@@ -194,7 +194,8 @@ def _old_token(was: Entry, entry: Entry, before: bytes, data: bytes) -> bytes | 
         token = b" " + token
     if was.format == "flag" and was.style != entry.style:
         return None
-    if b"\r\n" in token and b"\r\n" not in data:
+    around = before[: was.start] + before[was.end :]
+    if b"\r\n" in token and b"\r\n" not in data and b"\r\n" in around:  # the file has other line ends by now
         return token.replace(b"\r\n", b"\n")
     return token
 

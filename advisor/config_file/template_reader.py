@@ -11,6 +11,7 @@ Source: Helm documentation, "Flow Control" and "Template Functions and Pipelines
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ _KEY = re.compile(
     r"(?:([A-Za-z0-9_][^\s:#{}\"'\[\],&*!|>%@`]*+)|\"([^\"\\{}\r\n]*+)\"|'([^'{}\r\n]*+)')[ ]*+:(?=[ ]|\Z)"
 )
 _BLOCK = re.compile(r"[|>][-+0-9]{0,2}[ ]*+(?:#.*)?\Z")
-_QUOTED = re.compile(r"(?:'([^']*+(?:''[^']*+)*+)'|\"([^\"\\]*+)\")[ ]*+(?:[ ]#.*)?\Z")
+_QUOTED = re.compile(r"(?:'([^']*+(?:''[^']*+)*+)'|\"([^\"\\]*+)\")(?:[ ]++(?:#.*)?)?\Z")
 _COMMENT = re.compile(r"[ ]#")
 _STATEMENT = re.compile(r"(?:\{\{|\{%|<%)[-~=]?\s*+([A-Za-z]*+)")
 _CLOSERS = frozenset(
@@ -180,7 +181,7 @@ class _Reader:
         if name in _CLOSERS or (word is None) or "/*" in said[:6]:
             return
         last = self.last
-        if name not in _CONTROLS and last is not None and last.value is None and not last.children:
+        if name and name not in _CONTROLS and last is not None and last.value is None and not last.children:
             last.value, last.style = said, "template"
         else:
             self.statements.append((len(self.roots) - 1, said, at))
@@ -303,7 +304,7 @@ def _entries(reader: _Reader) -> Lines:
         identity, scope = _identity(root)
         identities.append(identity)
         for child in root.children:
-            _walk(found, child, "", number, scope, 1)
+            _walk(found, child, "", number, scope)
     counts: dict[tuple[int, str], int] = {}
     for entry in found:
         counts[entry.identity] = counts.get(entry.identity, 0) + 1
@@ -329,28 +330,31 @@ def _say(found: Collected, document: int, said: str, at: int) -> None:
     found.add(Entry(document, name, value, None, None, "statement", "yaml"), None, at)
 
 
-def _walk(found: list[Entry], node: _Node, prefix: str, number: int, scope: str, depth: int) -> None:
+def _walk(found: list[Entry], node: _Node, prefix: str, number: int, scope: str, branch: bool = False) -> None:
     key = child_key(prefix, node.name) if node.name is not None else prefix
     if len(key) > KEY_CHARACTERS_MAX:
         raise Unreadable(f"keys too long ({len(key)} characters here)", node.start)
     if node.value is not None or not node.children:
         editable = node.value is not None and node.style in ("plain", "single", "double", "literal")
-        start, end = (node.start, node.end) if editable else (None, None)
-        found.append(Entry(number, key, node.value or "", start, end, node.style, "yaml", scope))
+        start, end = (node.start, node.end) if editable and not branch else (None, None)
+        style = "branch" if branch else node.style
+        found.append(Entry(number, key, node.value or "", start, end, style, "yaml", scope))
     position = 0
+    names = [_called(child) if child.item else None for child in node.children]
+    counts = Counter(names)
     used: dict[str, int] = {}
-    for child in node.children:
+    for child, called in zip(node.children, names, strict=True):
         if not child.item:
-            _walk(found, child, key, number, scope, depth + 1)
+            _walk(found, child, key, number, scope, branch)
             continue
-        called = _called(child)
+        twice = called is not None and counts[called] > 1
         if called is None:
             path = f"{key}[{position}]"
         else:
             count = used[called] = used.get(called, 0) + 1
-            path = key + item_part(called) + (f"#{count}" if count > 1 else "")
+            path = key + item_part(called) + (f"#{count}" if twice else "")
         position += 1
-        _walk(found, child, path, number, scope, depth + 1)
+        _walk(found, child, path, number, scope, branch or twice)
 
 
 def _called(item: _Node) -> str | None:
