@@ -313,23 +313,27 @@ _YAML_LINE = re.compile(r"[ \t]*(?:- |(?:[A-Za-z_][\w.\-/]*|\"[^\"\n]*\"|'[^'\n]
 
 
 def _may_hold_a_file(entry: Entry) -> bool:
-    """Return whether a value may be a file: its key names one, or it is a key of a ConfigMap's data."""
-    return entry.key.endswith('"]') or (entry.format == "yaml" and re.fullmatch(r"data\.[\w-]+", entry.key) is not None)
+    """Return whether a value may be a file: its key names one, or it is a text of several lines in YAML."""
+    return entry.key.endswith('"]') or (entry.format == "yaml" and "\n" in entry.value)
 
 
-def _looks_like(value: str) -> str:
-    """Return a name for the format that every line of a value is in; empty where it is prose or only one line."""
+def _looks_like(key: str, value: str) -> str:
+    """Return a name for the format that every line of a value is in; empty where it is prose or only one line.
+
+    Lines such as ``a: b`` are prose as often as not, so they count only in a ConfigMap's data.
+    """
     lines = [line for line in value.split("\n") if line.strip() and not line.lstrip().startswith(("#", "!"))]
     if len(lines) < 2 or len(lines) > 5000:
         return ""
     if all(_NAMED_LINE.fullmatch(line) for line in lines):
         return "embedded.properties"
-    return "embedded.yaml" if all(_YAML_LINE.fullmatch(line) for line in lines) else ""
+    mapped = re.fullmatch(r"data\.[\w-]+", key) is not None and all(_YAML_LINE.fullmatch(line) for line in lines)
+    return "embedded.yaml" if mapped else ""
 
 
 def _embedded(entry: Entry, text: str, level: int, budget: _Budget) -> list[Entry]:
     """Return the keys of a file inside a value; nothing if it is not readable as what its name says."""
-    name = _file_name(entry.key) or _looks_like(entry.value)
+    name = _file_name(entry.key) or _looks_like(entry.key, entry.value)
     if not _file_name(entry.key):
         if not name:
             return []
