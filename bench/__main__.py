@@ -14,6 +14,7 @@ ALL = (
     ["bench.log_mining", "--lines", "300000"],
     ["bench.change_points"],
     ["bench.root_cause"],
+    ["bench.ranking"],
 )
 
 if __name__ == "__main__":
