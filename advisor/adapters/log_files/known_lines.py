@@ -23,6 +23,7 @@ KEYS_MAX = 50_000  # some 10 MB; forgotten together when full, which costs time,
 MINUTES_MAX = 20_000
 PATTERNS_MAX = 64  # of a file; statements with names in them are few, and each costs every line of unknown shape
 LEARNING_MIN = 0.02  # of the lines looked at; fewer new shapes than that, and the file is known well
+PAUSE_MAX = 64  # blocks for which no cheap keys are remembered, once few come again
 TIME_BYTES_MAX = 300  # a time further behind is read line by line
 CLOSELY_MIN = 0.5  # of a block; more lines than that without a known cheap key, and only the closer ones are made
 PADDING = bytes(64)  # so that no window behind a line's end leaves the block
@@ -194,6 +195,9 @@ class KnownLines:
 
     def _forget(self) -> None:
         self._once: set[bytes] = set()
+        self._seen: set[bytes] = set()
+        self._blocks = self._remember_at = 0
+        self._pause = 1
         self._patterns: dict[int, list[tuple[re.Pattern[bytes], int]]] = {}
         self._known: dict[bytes, int] = {}
         self._known_closely: dict[bytes, int] = {}
@@ -221,20 +225,41 @@ class KnownLines:
         missing = np.flatnonzero(entries < 0).tolist()
         if not missing:
             return entries
-        if self._entry_count + len(missing) > KEYS_MAX:
+        if self._entry_count + len(missing) > KEYS_MAX or len(self._known) > KEYS_MAX:
             self._forget()
             missing = list(range(lines.count))
-        # From the second block on, most lines of most logs are known; where they are not, each carries an id.
-        self._closely = len(missing) > CLOSELY_MIN * lines.count and self._entry_count > 1
         raw = data.split(b"\n")
         closer = self._closer(b"\n".join([raw[index] for index in missing]))
-        before = self._entry_count
         entries[missing] = found = self._known_or_learned(lines, closer, missing, self._known_closely)
-        # A key that is known by its closer one is one of very many: it is not worth remembering.
-        for index, number in zip(missing, found.tolist(), strict=True):
-            if number >= before:
-                self._known[keys[index]] = number
+        learned = self._remember([keys[index] for index in missing], found)
+        # From the third block on, most lines of most logs are known; where they are not, each carries an id.
+        self._closely = len(missing) - learned > CLOSELY_MIN * lines.count and self._blocks > 2
         return entries
+
+    def _remember(self, keys: list[bytes], numbers: Ints) -> int:
+        """Remember the cheap keys that come again, and return of how many lines they are.
+
+        A key with an id in it is one of very many, and not worth remembering.
+        """
+        self._blocks += 1
+        if self._blocks < self._remember_at:
+            return 0
+        known = self._known
+        seen = self._seen
+        learned = 0
+        for key, number in zip(keys, numbers.tolist(), strict=True):
+            if key in seen:
+                learned += 1
+                if number != _UNREAD:
+                    known[key] = number
+            else:
+                seen.add(key)
+        if len(seen) > KEYS_MAX:
+            seen.clear()
+        if learned < LEARNING_MIN * len(keys):  # less and less is left to be learned
+            self._remember_at = self._blocks + self._pause
+            self._pause = min(2 * self._pause, PAUSE_MAX)
+        return learned
 
     def _closer(self, data: bytes) -> list[bytes]:
         """Return the closer keys of lines; whether quoted text is data is found out while shapes are new."""
