@@ -814,3 +814,10 @@ def test_the_key_of_a_secret_says_that_it_is_one(path: str, data: bytes, key: st
     assert is_secret_key(key)
     assert [e.key for e in file.entries if "hunter2" in e.value or "hunter2" in e.key] == [key]
     assert set_value(data, path, key, "other") == data.replace(b"hunter2hunter", b"other")
+
+
+def test_a_long_text_named_often_is_looked_at_once() -> None:
+    data = b"x: &x |\n" + b"  words here\n" * 30_000 + b"data:\n" + b"".join(b"  a%d: *x\n" % i for i in range(5_000))
+    begun = time.process_time()
+    assert len(read_entries(data, "a.yaml").entries) == 5_001
+    assert time.process_time() - begun < 1.5

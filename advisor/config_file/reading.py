@@ -194,6 +194,7 @@ class _Budget:
         self.characters = NESTED_CHARACTERS_MAX
         self.files = EMBEDDED_FILES_MAX
         self.keys = KEYS_CHARACTERS_MAX
+        self.looks = NESTED_CHARACTERS_MAX  # to see whether a value without a file's name is one
 
     def spend(self, text: str, index: int | None) -> None:
         self.characters -= len(text)
@@ -221,7 +222,7 @@ def _with_nested(entries: list[Entry], text: str, level: int, budget: _Budget) -
             if inner:
                 found.extend(inner)
                 value = ""
-        if ("-X" in value or "-D" in value) and len(value) <= FLAGS_CHARACTERS_MAX:
+        if len(value) <= FLAGS_CHARACTERS_MAX and ("-X" in value or "-D" in value):
             for flag in _flags(entry, text, budget):
                 earlier = flags_at.get(flag.identity)
                 if earlier is not None:
@@ -333,6 +334,10 @@ def _looks_like(key: str, value: str) -> str:
 
 def _embedded(entry: Entry, text: str, level: int, budget: _Budget) -> list[Entry]:
     """Return the keys of a file inside a value; nothing if it is not readable as what its name says."""
+    if not _file_name(entry.key):
+        budget.looks -= len(entry.value)  # an alias can name one long text thousands of times
+        if budget.looks < 0:
+            return []
     name = _file_name(entry.key) or _looks_like(entry.key, entry.value)
     if not _file_name(entry.key):
         if not name:
