@@ -12,10 +12,17 @@ data["application.yaml"].server.servlet.session.timeout
 data["application.yaml"]#prod.server.port          a later document, by profile or number
 :-XX:+UseG1GC                                      in jvm.options; true or false
 FROM   ENV[JAVA_OPTS]   ENV[JAVA_OPTS]:-Xss        in a Dockerfile, each stage a document
+mysqld.max_connections   program[web].numprocs     in INI files
+http.server.location[/api].proxy_read_timeout      in nginx.conf; blocks by what they are called
+backend[app].server[web1].maxconn                  in haproxy.cfg
+Service.Environment[JAVA_OPTS]:-Xmx                in a systemd unit
+Server.Service.Connector[0].maxThreads             in XML: attributes and text alike
+spec.replicas#1   spec.replicas#2                  in two branches of a template, where none counts for certain
 ```
 
-Pure functions on bytes, called by the key-level differences and by whatever builds a proposal. Not read:
-templates before they are rendered, anything above 1 MiB, formats that are not in `ConfigFile.format`.
+Pure functions on bytes, called by the key-level differences and by whatever builds a proposal. Of templates
+only what is plain before they are rendered; values they make are shown as written. Includes are not followed. Not
+read: anything above 1 MiB, formats that are not in `ConfigFile.format`.
 """
 
 from __future__ import annotations

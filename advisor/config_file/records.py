@@ -44,7 +44,7 @@ class Entry(NamedTuple):
         style: How the token is written: ``plain``, ``single``, ``double``, ``literal``, ``folded``,
             ``empty``, …
         format: The syntax of the token: ``yaml``, ``json``, ``toml``, ``properties``, ``env``,
-            ``dockerfile``, ``hcl``, ``flag``.
+            ``dockerfile``, ``hcl``, ``ini``, ``nginx``, ``directive``, ``systemd``, ``xml``, ``flag``.
         scope: ``Deployment/checkout`` or ``Deployment/checkout/<container>`` in Kubernetes manifests,
             ``profile:prod`` in a Spring document, the stage's name in a Dockerfile, else empty.
         parent: Key of the value that this one was found in (flags in a string, keys of an embedded file),
@@ -74,8 +74,10 @@ class ConfigFile:
     """A configuration file, read.
 
     Attributes:
-        format: ``yaml``, ``json``, ``toml``, ``properties``, ``env``, ``jvm_options``, ``dockerfile``, ``hcl``, or
-            ``text``: a format that is not read by key, with no entries.
+        format: ``yaml``, ``json``, ``toml``, ``properties``, ``env``, ``jvm_options``, ``dockerfile``, ``hcl``,
+            ``ini``, ``nginx``, ``blocks`` (Caddy, keepalived), ``haproxy``, ``apache``, ``fluentd``, ``redis``, ``sshd``,
+            ``lines`` (any other ``name value``), ``systemd``, ``xml``, ``template`` (before it is rendered), or ``text``: a
+            format that is not read by key, with no entries.
         identities: For each document what it is about (``apps/Deployment/shop/checkout``, ``profile:prod``),
             else empty: documents of two versions are matched by it, so that one put in front shifts nothing.
         regions: For line formats, the characters of each entry's whole statement; for edits only.
