@@ -23,9 +23,11 @@ KEYS_MAX = 50_000  # some 10 MB; forgotten together when full, which costs time,
 MINUTES_MAX = 20_000
 PATTERNS_MAX = 64  # of a file; statements with names in them are few, and each costs every line of unknown shape
 LEARNING_MIN = 0.02  # of the lines looked at; fewer new shapes than that, and the file is known well
-PAUSE_MAX = 64  # blocks for which no cheap keys are remembered, once few come again
+PAUSE_MAX = 64  # blocks, after which what did not pay is tried again
 TIME_BYTES_MAX = 300  # a time further behind is read line by line
-CLOSELY_MIN = 0.5  # of a block; more lines than that without a known cheap key, and only the closer ones are made
+CLOSELY_MIN = 0.1  # of a block; more lines than that without a known cheap key, and only the closer ones are made
+TELLING_LINES_MIN = 500  # of a block; fewer say nothing about the file
+KEPT_BYTES = 24 * 1024 * 1024  # some arrays of a block; never touched, so it takes no memory; glibc heeds up to 32 MiB
 PADDING = bytes(64)  # so that no window behind a line's end leaves the block
 
 _CLOCK = re.compile(rb"(?<!\d)(\d\d):(\d\d):(\d\d)(?:[.,:](\d{1,9}))?(?!\d)( ?[+-]\d\d:?\d\d(?!\d)| \d{4}\])?")
@@ -157,6 +159,8 @@ class KnownLines:
 
     def __init__(self, read: Read, digest: LogDigest, start: float, end: float) -> None:
         """Know no shape."""
+        # An allocator that has given back so much keeps what is smaller, and does not ask the system for each array anew.
+        np.empty(KEPT_BYTES, np.uint8)
         self._read = read
         self._digest = digest
         self._start = start
@@ -215,7 +219,8 @@ class KnownLines:
         Keys without digits are cheap, and enough for most lines. The rest is given closer keys.
         """
         data = lines.with_named_levels()
-        if self._closely:
+        self._blocks += 1
+        if self._closely and self._blocks % PAUSE_MAX:
             closer = self._closer(data)
             if self._entry_count + lines.count > KEYS_MAX:
                 self._forget()
@@ -232,8 +237,9 @@ class KnownLines:
         closer = self._closer(b"\n".join([raw[index] for index in missing]))
         entries[missing] = found = self._known_or_learned(lines, closer, missing, self._known_closely)
         learned = self._remember([keys[index] for index in missing], found)
-        # From the third block on, most lines of most logs are known; where they are not, each carries an id.
-        self._closely = len(missing) - learned > CLOSELY_MIN * lines.count and self._blocks > 2
+        if lines.count >= TELLING_LINES_MIN:
+            # From the third block on, most lines of most logs are known; where they are not, each carries an id.
+            self._closely = len(missing) - learned > CLOSELY_MIN * lines.count and self._blocks > 2
         return entries
 
     def _remember(self, keys: list[bytes], numbers: Ints) -> int:
@@ -241,7 +247,6 @@ class KnownLines:
 
         A key with an id in it is one of very many, and not worth remembering.
         """
-        self._blocks += 1
         if self._blocks < self._remember_at:
             return 0
         known = self._known
