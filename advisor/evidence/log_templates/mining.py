@@ -12,6 +12,7 @@ from operator import ne
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from advisor.evidence import LogTemplate
 from advisor.evidence.log_templates.masking import (
@@ -31,6 +32,8 @@ from advisor.evidence.log_templates.masking import (
     same,
     shape,
 )
+
+Integers = NDArray[np.int64]
 
 TEMPLATES_MAX = 2_000  # a large service has some hundred log statements
 CLUSTERS_OF_ONE_LEAF_MAX = 50  # then lines of this length and beginning differ in everything: one template
@@ -147,12 +150,13 @@ class TemplateMiner:
         buckets = ((at - self._start) // self._width).astype(np.int64)
         lowest = int(buckets.min())
         width = int(buckets.max()) - lowest + 1
-        pairs, counts = np.unique(numbers.astype(np.int64) * width + (buckets - lowest), return_counts=True)
+        pairs, counts = _counted(numbers.astype(np.int64) * width + (buckets - lowest))
         for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
             known = self._clusters[pair // width]
             known.count += count
             self._fill(known, pair % width + lowest, count)
-        order = np.argsort(numbers, kind="stable")
+        # Two bytes are enough for any template, and are sorted without comparing.
+        order = np.argsort(numbers.astype(np.uint16) if self._templates_max < 2**16 - 1 else numbers, kind="stable")
         begins = np.flatnonzero(np.diff(numbers[order], prepend=-1))
         firsts, lasts = np.minimum.reduceat(at[order], begins), np.maximum.reduceat(at[order], begins)
         for number, first, last in zip(numbers[order][begins].tolist(), firsts.tolist(), lasts.tolist(), strict=True):
@@ -238,6 +242,16 @@ class TemplateMiner:
         sample = keep(text, lambda kept: abstract(self._redact(kept)))
         self._clusters.append(_Cluster(words, level, sample, wild=words.count(ANY)))
         return len(self._clusters) - 1
+
+
+def _counted(values: Integers) -> tuple[Integers, Integers]:
+    """Return the different values, all of them positive or zero, and how often each comes."""
+    if int(values.max()) >= 4 * values.size + 1_000:  # as many places, or more, than sorting would cost
+        different, counts = np.unique(values, return_counts=True)
+        return different, counts
+    counts = np.bincount(values)
+    different = np.flatnonzero(counts)
+    return different, counts[different]
 
 
 def utc(seconds: float) -> datetime:

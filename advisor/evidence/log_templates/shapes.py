@@ -17,6 +17,7 @@ Flags = NDArray[np.bool_]
 Bits = NDArray[np.uint64]
 """One bit for each character, the lowest of the first word for the first: a 64th of the work of one byte each."""
 
+METHOD_CHARACTERS_MAX = 7  # OPTIONS
 _DIGITS = b"0123456789"
 _DROPPED = b"\0" + _DIGITS
 _ONE = np.uint64(1)
@@ -125,8 +126,11 @@ def _to_the_end(runs: Bits, marks: Bits) -> Bits:
 
 def _quoted(characters: Bytes) -> tuple[Positions, Positions]:
     """Return where quoted prose begins and ends, quotes counted anew in each line."""
-    found = np.flatnonzero(characters == _QUOTE)
-    line = np.searchsorted(np.flatnonzero(characters == _NEWLINE), found)
+    # Each block looks for its quotes and its lines in one pass: searching lines for quotes would cost more.
+    found = np.flatnonzero((characters == _QUOTE) | (characters == _NEWLINE))
+    quotes = characters[found] == _QUOTE
+    line = np.cumsum(~quotes)[quotes]
+    found = found[quotes]
     first = np.flatnonzero(np.diff(line, prepend=-1))  # index of each line's first quote
     size = np.diff(first, append=found.size)
     before = characters[np.maximum(found[first] - 1, 0)]
@@ -144,9 +148,15 @@ def _quoted(characters: Bytes) -> tuple[Positions, Positions]:
         & characters[np.minimum(begins + 3, ends)]
         & 96
     ) == 64
-    spaces = np.append(np.flatnonzero(characters == _SPACE), characters.size)
-    behind = spaces[np.searchsorted(spaces, begins)]
-    return np.where(method & (behind < ends), behind, begins), ends
+    requests = np.flatnonzero(method)
+    behind = np.zeros(requests.size, np.int64)  # where the method ends, if it does
+    for length in range(METHOD_CHARACTERS_MAX, 2, -1):
+        place = np.minimum(begins[requests] + length + 1, ends[requests])
+        behind = np.where(characters[place] == _SPACE, place, behind)
+    ended = behind > 0
+    kept = begins.copy()
+    kept[requests[ended]] = behind[ended]
+    return kept, ends
 
 
 def _mask(size: int, begins: Positions, ends: Positions) -> Flags:
