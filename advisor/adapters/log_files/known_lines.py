@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import repeat
 
 import numpy as np
@@ -468,6 +469,11 @@ class KnownLines:
                 self._stand_before(lines, index, done, bool(inside[index - 1]))
                 done = index
             while done < lines.count and (done == index or not plain[done] or (digest.open and self._inside)):
+                empty = lines.empty_from(done)
+                if empty > 1:
+                    self._take_empty(empty)
+                    done += empty
+                    continue
                 plain[done] = False
                 self._take_one(lines.text(done))
                 done += 1
@@ -481,6 +487,12 @@ class KnownLines:
         if event is not None:
             self._digest.stand_on(event[0], event[1], event[2])
             self._inside = True
+
+    def _take_empty(self, count: int) -> None:
+        if self._inside:
+            self._digest.extend_empty(count)
+        else:
+            self._digest.skip(count)
 
     def _take_one(self, line: str) -> None:
         # Most lines that are taken one by one are frames of traces, which never carry a time.
@@ -517,6 +529,20 @@ class _Lines:
 
     def text(self, index: int) -> str:
         return decoded(self.raw(index))
+
+    def empty_from(self, index: int) -> int:
+        """Return how many empty lines there are from a line on."""
+        start = int(self.starts[index])
+        if self.data[start : start + 2] != b"\n\n":
+            return 0
+        text = self._texts
+        place = int(np.searchsorted(text, index))
+        return (int(text[place]) if place < len(text) else self.count) - index
+
+    @cached_property
+    def _texts(self) -> Ints:
+        """The lines that are not empty."""
+        return np.flatnonzero(self.ends > self.starts)
 
     def with_named_levels(self) -> bytes:
         """Return the bytes with levels in words, where they are told as numbers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -12,6 +13,8 @@ from advisor.adapters.log_files.lines import LINE_BYTES_MAX, lines_of
 BISECT_BYTES = 64 * 1024  # closer than this, reading is cheaper than seeking
 PROBE_LINES = 8  # so many lines must agree before anything is skipped: one odd date proves nothing
 PROBE_BYTES_MAX = 2 * 1024 * 1024  # without any time in so much, a place in the file stays unknown
+
+_EMPTY = re.compile(rb"\n+")
 
 
 def find_window(file: BinaryIO | io.FileIO, size: int, read: Read, start: float, end: float) -> tuple[int, int]:
@@ -72,7 +75,7 @@ def stamped(
 
 
 def _positions(file: BinaryIO | io.FileIO, offset: int, end: int) -> Iterator[tuple[int, str]]:
-    """Yield offset and text of each line that begins at or after an offset and before another, whole."""
+    """Yield offset and text of each line with text that begins at or after an offset and before another, whole."""
     # One byte earlier: an offset that happens to be the beginning of a line counts as one.
     position = offset - 1 if offset else 0
     file.seek(position)
@@ -86,6 +89,11 @@ def _positions(file: BinaryIO | io.FileIO, offset: int, end: int) -> Iterator[tu
             return
         start = 0
         while (cut := block.find(b"\n", start)) >= 0 and position < end:
+            if cut == start and not length and (empty := _EMPTY.match(block, start)) is not None:
+                # However many there are, no empty line has a time.
+                position += empty.end() - start
+                begun, start = True, empty.end()
+                continue
             if begun:
                 yield position, lines_of(head + block[start : min(cut, start + LINE_BYTES_MAX)])[0]
             begun = True

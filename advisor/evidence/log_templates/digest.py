@@ -249,6 +249,16 @@ class LogDigest:
         self._flush()
         return tuple(sorted({one.source for one in self._exceptions.values()}))
 
+    def extend_empty(self, lines: int) -> None:
+        """Take so many empty lines, all of which but the first tell nothing."""
+        taken = lines if self._only_collections else min(lines, TAIL_LINES_MAX)
+        for _ in range(taken):
+            self.extend("")
+        # By now the event has as many lines as are kept of one.
+        self._number += lines - taken
+        if self._at is not None:
+            self.lines += lines - taken
+
     def answer(self, names: dict[Place, str] | None = None, warnings: Iterable[str] = ()) -> LogAnswer:
         """Return the digest.
 
