@@ -126,6 +126,11 @@ def test_a_share_of_a_limit_is_made_of_two_metrics_and_not_asked_for() -> None:
     assert question_of(found, SELECTOR, STEP) is None
 
 
+def test_a_share_whose_scale_its_name_does_not_say_is_not_asked_for() -> None:
+    one = AspectSignal(Aspect.CPU, "cpu", ("cpu_utilization",), np.ones(POINTS), 1, "own", "", "share", (), 1)
+    assert question_of(one, SELECTOR, STEP) is None, "percent or part of one: a threshold would be wrong by a hundred"
+
+
 @pytest.mark.parametrize(("step", "span"), [(1.0, "60s"), (15.0, "60s"), (30.0, "120s"), (300.0, "1200s")])
 def test_the_window_of_a_rate_holds_several_samples(step: float, span: str) -> None:
     query, _ = asked(timer("http_server_requests_seconds"), Aspect.LATENCY, step=step) or ("", 0.0)

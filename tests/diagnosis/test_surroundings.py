@@ -47,8 +47,13 @@ def test_traffic_speaks_for_load_the_more_it_grew_and_against_it_where_it_did_no
 
 
 def test_traffic_that_grew_after_the_trouble_is_its_effect() -> None:
-    late = load(slow(stepped(50, 150, at=BAD + 25)))
-    assert term(late, "traffic") < 0
+    def noticed_late(grew: int) -> Candidate:
+        found = judged(incident(noticed=BAD + 70), gathered(slow(stepped(50, 150, at=grew))))[2]
+        return next(c for c in found if c.kind is CauseKind.LOAD)
+
+    before, after = noticed_late(BAD), noticed_late(BAD + 15)
+    assert term(before, "traffic") > 0 > term(after, "traffic")
+    assert "after the trouble had begun" in why(after, "traffic")
 
 
 def test_more_requests_do_not_explain_fewer_answers() -> None:
