@@ -102,7 +102,7 @@ _SYMPTOM_WORDS: tuple[tuple[Symptom, re.Pattern[str]], ...] = (
         Symptom.ERRORS,
         re.compile(
             r"\berrors?\b|error.?rate|5xx|\b5\d\d\b|fail|unavailable|exception|refus|reject|outage|\bdown\b|\bfaults?\b|availability"
-            r"|cannot|can't|can not|could not|couldn't|nobody can|unable to|(?:do|does|did|are|is|was) ?n[o']t (?:work|shown?|arriv|load|open|respond|possible|reachable)"
+            r"|cannot|can't|can not|could not|couldn't|nobody can|unable to|(?:do|does|did|are|is|was) ?n[o']t\b"
             r"|broken|missing|blank page|blocked|\blost\b",
             re.I,
         ),

@@ -78,7 +78,8 @@ def find_candidates(
                 c.add("where it shows", *own)
         load, capacity = judge_work_load(service, picture), judge_work_capacity(service, picture)
         named = frozenset(closest(host, around.neighbours) or host for host in peers_in_log(picture, gathered.logs))
-        peers = [judge_peer(peer, picture, gathered.logs) for peer in around.peers(named)]
+        known = around.peers(named)
+        peers = [judge_peer(peer, picture, gathered.logs, len(known)) for peer in known]
         beyond = _changes_around(picture, gathered, knobs, around, changed, {p.cause.service: p for p in peers})
         measured = 1 + sum(bool(p.moves) for p in around.pictures.values())
         shared = judge_shared(service, around.ill_alone(picture), measured)

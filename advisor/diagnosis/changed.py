@@ -44,6 +44,9 @@ from advisor.evidence.signals import Signal
 from advisor.quantity import parse_quantity, ratio
 from advisor.values import CauseKind, format_number, format_seconds
 
+SUDDEN_SECONDS = (
+    180.0  # a process that reads a harmful value does harm within minutes, where the trouble came in one step
+)
 ROLLOUT_SECONDS = (
     600.0  # from a commit to its processes, where nothing says when they began: a pipeline and a rolling update
 )
@@ -294,7 +297,10 @@ def _timing_against(
     chance = min(1.0, 2 * (distance + tolerance) / window)
     said = f"{near}; a random moment would be as near with a chance of {chance:.0%}"
     out.append(("timing", max(TIMING_MIN, min(TIMING_MAX, value)), said))
-    growing = max(trouble - onset.at, 5 * picture.signals.step, 0.0 if picture.of_memory else ROLLOUT_SECONDS)
+    growing = max(trouble - onset.at, 5 * picture.signals.step)
+    if not picture.of_memory:
+        sudden = onset.kind == "level" and _starts_known(picture)
+        growing = max(5 * picture.signals.step, SUDDEN_SECONDS) if sudden else max(growing, ROLLOUT_SECONDS)
     if distance > tolerance and effective < onset.earliest and not onset.censored:
         said = f"the service ran well with it for {format_seconds(distance)} before {grew}"
         out.append(("ran well with it", -min(2.0, distance / growing), said))

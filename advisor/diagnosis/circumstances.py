@@ -46,6 +46,8 @@ def judge_load(service: str, picture: Picture) -> Candidate:
         c.add("traffic", -2.0, "the ceiling came down; that is not traffic's doing")
     elif growth >= LOAD_MOVED:
         value = min(3.5, 1.5 + 2.0 * math.log2(growth) + (0.8 if alike > 0.6 else 0.0))
+        if picture.growth / growth > 2.2:
+            value *= 0.5  # a working day has more requests than a night; most of the growth is something else
         c.add(
             "traffic",
             value,

@@ -23,7 +23,7 @@ from advisor.diagnosis.work import (
     resource_asked,
     resource_of,
 )
-from advisor.evidence import CommitChange, Gathered, LogAnswer, Series
+from advisor.evidence import CommitChange, Gathered, LogAnswer, Relation, Series
 from advisor.evidence.aspects import Aspect, AspectSignal
 from advisor.evidence.change_points import Onset, bend, floor_of, trend
 from advisor.evidence.signals import Array, Life, Signals, build_signals, smooth
@@ -32,6 +32,7 @@ from advisor.incident import MEMORY_SYMPTOMS, Incident, Symptom, read_symptoms
 PRESSURE_RATIO = 0.82  # a floor above this share of the ceiling leaves the collector no room to work
 GC_SHARE_HIGH = 0.25  # of wall time; HotSpot itself gives up at 0.98
 CRASH_RATIO = 0.85  # a process that ended this near to its ceiling most likely ended of it
+SHARP_SCORE = 10.0  # a step so far beyond the usual swing is found to a sample or two, however long the window
 GROWN_FACTOR = 1.3  # a process without a known limit that takes so much more than before is worth a look
 GROWTH_SHARE = 0.12  # of the ceiling; less growth over a life is warm-up or noise
 
@@ -183,7 +184,7 @@ def draw_picture(incident: Incident, gathered: Gathered, neighbour: bool = False
     picture.symptoms = _symptoms(incident, picture.symptom_times)
     if signals.times.size:
         asked = incident.symptoms
-        _read_work(picture, gathered, incident.service, noticed)
+        _read_work(picture, gathered, incident.service, asked, noticed)
         _choose_resource(picture, noticed)
         _find_trouble(picture, noticed)
         about_memory = bool(picture.symptom_times) or (bool(asked) and asked[0] in MEMORY_SYMPTOMS)
@@ -217,28 +218,49 @@ def _readable(gathered: Gathered) -> tuple[Series, ...]:
     return tuple(out)
 
 
-def _read_work(picture: Picture, gathered: Gathered, service: str, noticed: float | None) -> None:
+def _read_work(
+    picture: Picture, gathered: Gathered, service: str, asked: tuple[Symptom, ...], noticed: float | None
+) -> None:
     """Set every signal of the service with its change point; the log's error lines count as a signal too."""
     times, step = picture.signals.times, picture.signals.step
     signals = read_all(gathered.metrics, times, step, service)
-    signals = (*signals, *log_signals(gathered.logs, times), *_shown_elsewhere(gathered, service, times, step, signals))
+    signals = (
+        *signals,
+        *log_signals(gathered.logs, times),
+        *_shown_elsewhere(gathered, service, asked, times, step, signals),
+    )
     picture.moves = read_moves(signals, times, None, noticed)
 
 
 def _shown_elsewhere(
-    gathered: Gathered, service: str, times: Array, step: float, own: tuple[AspectSignal, ...]
+    gathered: Gathered,
+    service: str,
+    asked: tuple[Symptom, ...],
+    times: Array,
+    step: float,
+    own: tuple[AspectSignal, ...],
 ) -> tuple[AspectSignal, ...]:
-    """Return what a neighbour measures of this service: a broker its queue, a database its pool, a host its disk."""
+    """Return what a neighbour measures of this service: a broker its queue, a database its pool, a host its disk.
+
+    By the service's name in the labels; where none has it and just that was asked about, all that a called one measures of it.
+    """
     wanted = [a for a in _ELSEWHERE if not any(s.aspect is a for s in own)]
     if not wanted or times.size < 3:
         return ()
     name = re.compile(rf"(?<![a-z0-9]){re.escape(service.lower())}(?![a-z0-9])")
-    found: list[AspectSignal] = []
+    named: list[AspectSignal] = []
+    others: list[AspectSignal] = []
     for neighbour in gathered.neighbours:
         for signal in read_all(neighbour.metrics, times, step, neighbour.service):
             if signal.aspect in wanted and name.search(signal.key.lower()):
-                found.append(replace(signal, scope="own", rank=min(signal.rank, 0)))
-    return tuple(found[:20])
+                named.append(replace(signal, scope="own", rank=min(signal.rank, 0)))
+            elif (
+                signal.aspect in wanted
+                and signal.aspect in aspects_asked(asked)
+                and neighbour.relation is Relation.CALLED
+            ):
+                others.append(replace(signal, scope="own", rank=-1))
+    return tuple((named or others)[:20])
 
 
 def _memory_presses(picture: Picture) -> bool:
@@ -294,7 +316,8 @@ def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | No
     picture.work, picture.resource = work, resource_of(work.signal)
     picture.vital = picture.floor = work.signal.values
     picture.ceiling = np.full(times.shape, np.nan)
-    tolerance = max(2 * step, 0.005 * float(times[-1] - times[0]))
+    sharp = shift.kind == "level" and abs(shift.score) >= SHARP_SCORE
+    tolerance = 2 * step if sharp else max(2 * step, 0.005 * float(times[-1] - times[0]))
     picture.onset = Onset(shift.at, shift.earliest - tolerance, max(work.certain, shift.at), shift.censored, shift.kind)
     picture.precursor = find_precursor(picture.moves, times, shift.earliest, step)
     # What was noticed late had been there before: the samples up to then tell what moved with it.

@@ -47,6 +47,12 @@ _HOST_IN_TEXT = re.compile(
 )
 
 
+_STORE_NAME = re.compile(r"db|sql|postgres|pg|mongo|redis|cassandra|elastic|store|cache|influx|clickhouse", re.I)
+_STORE_METRIC = re.compile(
+    r"(?:^|_)(?:db|sql|jdbc|query|queries|pg|mysql|redis|mongo|hikaricp|lettuce)(?:_|$|\{)", re.I
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A service that is called, and what is known of its state.
@@ -185,8 +191,8 @@ def _median(move: Move, chosen: Chosen) -> float:
     return float(np.median(values)) if values.size else 0.0
 
 
-def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None) -> Candidate:
-    """Return the case for a service that is called and became slow, failing or silent."""
+def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None, peers: int) -> Candidate:
+    """Return the case for a service that is called and became slow, failing or silent; ``peers`` are all that are called."""
     c = Candidate(
         CauseKind.DEPENDENCY,
         Cause(service=peer.service),
@@ -194,7 +200,7 @@ def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None) -> Candidat
     )
     c.add("prior", PRIOR[CauseKind.DEPENDENCY], "dependencies fail now and then")
     c.next_check = f"look at {peer.service} itself: what changed there, and since when"
-    _calls_to(c, peer, picture)
+    _calls_to(c, peer, picture, peers)
     if peer.state == "troubled":
         lead = (
             picture.onset is None or peer.onset is None or peer.onset <= picture.onset.latest + 3 * picture.signals.step
@@ -213,7 +219,7 @@ def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None) -> Candidat
     return c
 
 
-def _calls_to(c: Candidate, peer: Peer, picture: Picture) -> None:
+def _calls_to(c: Candidate, peer: Peer, picture: Picture, peers: int) -> None:
     """Add how the calls to a peer went, as the caller measures them."""
     calls = [
         m
@@ -222,6 +228,8 @@ def _calls_to(c: Candidate, peer: Peer, picture: Picture) -> None:
         and m.signal.aspect in (Aspect.LATENCY, Aspect.ERRORS, Aspect.AVAILABILITY)
         and (not m.signal.peer or m.signal.peer in peer.known_as or closest(m.signal.peer, (peer.service,)))
     ]
+    if not _STORE_NAME.search(peer.service):  # how long queries take says nothing of a service that is no store
+        calls = [m for m in calls if m.signal.peer or not _STORE_METRIC.search(m.signal.key)]
     own = [m for m in calls if m.signal.peer] or calls
     if not own or picture.onset is None:
         c.add("calls to it", -0.4, "calls to it are not measured")
@@ -242,7 +250,8 @@ def _calls_to(c: Candidate, peer: Peer, picture: Picture) -> None:
     accounted = _accounts_for(best, picture)
     if best.signal.aspect is Aspect.LATENCY and accounted is not None and accounted < 0.2:
         value = 0.2  # it became slower, by far too little to matter
-    if not best.signal.peer and len(peers_in_metrics(picture) or ("", "")) > 1:
+    of_store = _STORE_METRIC.search(best.signal.key) is not None and _STORE_NAME.search(peer.service) is not None
+    if not best.signal.peer and peers > 1 and not of_store:
         value *= 0.4  # all calls together became slow: which of them is not said
     shown = (
         f"{format_seconds(best.shift.before)} to {format_seconds(best.shift.after)}"
@@ -265,15 +274,6 @@ def _names(peer: Peer, text: str) -> bool:
     lowered = text.lower()
     return any(
         re.search(rf"(?<![a-z0-9]){re.escape(n.lower())}(?![a-z0-9])", lowered) for n in peer.known_as if len(n) >= 3
-    )
-
-
-def peers_in_metrics(picture: Picture) -> frozenset[str]:
-    """Return the plain names of what the service calls, as its own outbound metrics say."""
-    return frozenset(
-        name
-        for m in picture.moves
-        if m.signal.scope == "outbound" and m.signal.peer and (name := plain_name(m.signal.peer))
     )
 
 

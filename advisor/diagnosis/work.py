@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from advisor.evidence import LogAnswer, Series
+from advisor.evidence import LogAnswer, LogTemplate, Series
 from advisor.evidence.aspects import Aspect, AspectSignal, read_aspects
 from advisor.evidence.change_points import agreement
 from advisor.evidence.shifts import CLEAR, Shift, find_shifts
@@ -89,6 +89,7 @@ RECENT_SAMPLES = (
     160  # before the moment of noticing: enough for a level of its own, too few for the time of day to matter
 )
 RECENT_CLEARER = 2.0
+FALLEN_FACTOR = 0.7
 PILED_FACTOR = 1.4  # less growth than this is a working day
 VISIBLE_PART = 0.4  # of the way from before to after: beyond the swing of anything that counts as a clear move
 # What can pile up for hours before anybody notices, by aspect or by a word of the metric.
@@ -124,6 +125,14 @@ class Move:
         if abs(before) < 1e-9:
             return 99.0 if abs(after) > 1e-9 else 1.0
         return min(99.0, max(0.01, after / before)) if after / before > 0 else 0.01
+
+    @property
+    def fallen(self) -> bool:
+        """Return whether less work comes in or gets done than before, clearly and by a good part."""
+        shift = self.shift
+        if shift is None or self.signal.aspect is not Aspect.REQUESTS or self.usual or shift.kind == "spread":
+            return False
+        return shift.score <= -CLEAR and self.factor <= FALLEN_FACTOR
 
     @property
     def far(self) -> bool:
@@ -169,6 +178,21 @@ def log_signals(logs: LogAnswer | None, times: Array) -> tuple[AspectSignal, ...
     return tuple(signal for signal in found if signal is not None)
 
 
+_LEVEL_IN_TEXT = re.compile(
+    r"[\[<( ](?P<error>error|err|fatal|crit|critical|panic|severe)[\]>):]|[\[<( ](?P<warn>warn|warning)[\]>):]", re.I
+)
+
+
+def level_of(template: LogTemplate) -> str:
+    """Return the level of a shape in capitals; where the format has no field for it, as its beginning says it."""
+    if template.level:
+        return template.level.upper()
+    found = _LEVEL_IN_TEXT.search(f" {template.template[:80]}")
+    if found is None:
+        return ""
+    return "ERROR" if found["error"] else "WARN"
+
+
 def log_series(logs: LogAnswer | None, levels: tuple[str, ...], name: str) -> tuple[Series, ...]:
     """Return how many lines of some levels the log had a second, as a counter's series would tell it."""
     if logs is None or logs.counted_from is None or logs.first_at is None or logs.last_at is None:
@@ -178,7 +202,7 @@ def log_series(logs: LogAnswer | None, levels: tuple[str, ...], name: str) -> tu
         return ()
     counts: dict[int, int] = {}
     for template in logs.templates:
-        if template.level.upper() in levels:
+        if level_of(template) in levels:
             for bucket, count in template.buckets:
                 counts[bucket] = counts.get(bucket, 0) + count
     if not counts:
@@ -326,6 +350,9 @@ def choose_trouble(
     ``anything``, for a service that was not asked about.
     """
     harmful = [m for m in moves if m.harmful and _near(m, noticed, step)]
+    fallen = [m for m in moves if m.fallen and m.signal.scope == "inbound" and _near(m, noticed, step)]
+    if Aspect.REQUESTS in aspects_asked(asked):
+        harmful += fallen
     whole = [m for m in harmful if m.signal.rank >= 0]
     if whole or not asked:  # a part (one route, one statistic) speaks only where nothing speaks for the whole
         harmful = whole
@@ -339,6 +366,8 @@ def choose_trouble(
     ]
     if anything or (asked and not measured):
         groups.append([m for m in harmful if resource_of(m.signal) and m.signal.aspect is not Aspect.REQUESTS])
+    if asked and not measured:
+        groups.append(fallen)  # what is late, lost or piling up is not being done
     return next((max(group, key=lambda m: _weight(m, aspects)) for group in groups if group), None)
 
 

@@ -25,7 +25,7 @@ from advisor.diagnosis.knobs import (
     words,
 )
 from advisor.diagnosis.picture import WORDS, Picture, growth_of
-from advisor.diagnosis.work import LOG_KEY, Move
+from advisor.diagnosis.work import LOG_KEY, Move, level_of
 from advisor.evidence import LogAnswer
 from advisor.evidence.aspects import Aspect
 from advisor.evidence.config_diff import KeyChange
@@ -217,8 +217,12 @@ def loud_texts(picture: Picture, logs: LogAnswer) -> tuple[str, ...]:
 
 def _loud_texts(picture: Picture, logs: LogAnswer, onset: float | None, until: float) -> tuple[str, ...]:
     moves = relevant_templates(logs, onset, until)
-    samples = {t.template: t.sample or t.template for t in logs.templates}
-    out = [samples.get(m.template, m.template) for m in moves if m.kind in ("new", "more") and m.level.upper() in _LOUD]
+    known = {t.template: t for t in logs.templates}
+    out = [
+        known[m.template].sample or m.template
+        for m in moves
+        if m.kind in ("new", "more") and m.template in known and level_of(known[m.template]) in _LOUD
+    ]
     slack = 3 * picture.signals.step + 60.0
     for e in logs.exceptions:
         seen = [at.timestamp() for at in e.at]
