@@ -9,12 +9,15 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from advisor.evidence import ChangeAnswer, CommitChange, Evidence, EvidenceKind, Gathered, LogAnswer
+from advisor.evidence import ChangeAnswer, CommitChange, Evidence, EvidenceKind, Gathered, LogAnswer, LogTemplate
+from advisor.evidence.log_templates import TemplateMove, relevant_templates
 from advisor.evidence.signals import Signal, Signals
 from advisor.values import digest, format_bytes, format_instant, format_number, format_seconds
 
 COMMITS_MAX = 60  # newest first; older ones are counted, not listed
 NEIGHBOUR_COMMITS_MAX = 20
+TEMPLATES_MAX = 6  # errors and warnings; what they say more is in the log
+MOVED_TEMPLATES_MAX = 4  # of the rest
 _BYTES_ROLES = ("heap", "metaspace", "direct", "rss", "memory")
 
 
@@ -32,6 +35,11 @@ class Notebook:
     def items(self) -> tuple[Evidence, ...]:
         """Return the evidence so far."""
         return tuple(self._items)
+
+    @property
+    def until(self) -> float:
+        """Return the end of what was gathered, epoch seconds."""
+        return self._gathered.end.timestamp()
 
     def find(self, subject: str) -> str | None:
         """Return the id of the evidence about a subject."""
@@ -149,15 +157,41 @@ def note_logs(notebook: Notebook, logs: LogAnswer, trouble_at: float | None) -> 
             logs.restarts[-1],
         )
     if trouble_at is not None:
-        noisy = [t for t in logs.templates if t.level in ("ERROR", "WARN", "FATAL") and t.count >= 1]
-        for t in sorted(noisy, key=lambda t: (t.level != "ERROR", -t.count))[:6]:
+        for t, moved in _telling_templates(logs, trouble_at, notebook.until):
             notebook.log(
                 f"template:{t.template[:80]}",
-                f"{t.level} {_cut(t.sample)} — {t.count}×, first {format_instant(t.first_at)}",
+                f"{t.level} {_cut(t.sample)} — {t.count}×, first {format_instant(t.first_at)}{moved}".lstrip(),
                 t,
                 t.first_at,
                 t.last_at,
             )
+
+
+def _telling_templates(logs: LogAnswer, trouble_at: float, until: float) -> list[tuple[LogTemplate, str]]:
+    """Return the templates to number, and how each moved: errors and warnings first, those that moved before others.
+
+    What is no warning is told only where it is new, more or gone since the onset.
+    """
+    known = {(t.template, t.level): t for t in logs.templates}
+    moves = {
+        (move.template, move.level): move
+        for move in relevant_templates(logs, trouble_at, until)
+        if move.kind != "fewer" and (move.template, move.level) in known
+    }
+    noisy = [t for t in logs.templates if t.level in ("ERROR", "WARN", "FATAL") and t.count >= 1]
+    often = [(t.template, t.level) for t in sorted(noisy, key=lambda t: (t.level == "WARN", -t.count))]
+    risen = [key for key, move in moves.items() if key[1] in ("ERROR", "WARN", "FATAL") and move.kind != "gone"]
+    troubled = list(dict.fromkeys((*risen, *often)))[:TEMPLATES_MAX]
+    others = [key for key in moves if key not in troubled and key not in often][:MOVED_TEMPLATES_MAX]
+    return [(known[key], _moved(moves.get(key))) for key in (*troubled, *others)]
+
+
+def _moved(move: TemplateMove | None) -> str:
+    if move is None:
+        return ""
+    if move.kind == "more":
+        return f", {format_number(move.ratio)} times as often since the onset"
+    return ", new since the onset" if move.kind == "new" else ", gone since the onset"
 
 
 def describe_signal(signals: Signals, signal: Signal, until: float | None = None) -> str:
