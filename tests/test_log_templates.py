@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import string
 import time
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.evidence import LogAnswer
+from advisor.evidence import Gathered, LogAnswer
 from advisor.evidence.log_templates import (
     KEPT_CHARACTERS_MAX,
     LogDigest,
@@ -23,6 +24,7 @@ from advisor.evidence.log_templates import (
     parse_traces,
     relevant_templates,
 )
+from advisor.evidence.observations import Notebook, note_logs
 
 BEGIN = 1_795_335_000.0
 HEAP = "java.lang.OutOfMemoryError: Java heap space"
@@ -749,6 +751,36 @@ def test_any_bytes_have_a_key_for_each_line(data: bytes) -> None:
     assert len(line_keys(data)) == data.count(b"\n") + 1
 
 
+def plain_keys(data: bytes) -> list[bytes]:
+    """Return keys as their definition says, token by token."""
+    data = re.sub(rb"-[a-f]{4}(?=-)", b"-0000", data)
+
+    def told(found: re.Match[bytes]) -> bytes:
+        token = found.group()
+        mixed = re.search(rb"[0-9]", token) and re.search(rb"[A-Za-z]", token)
+        whole = len(token) >= 10 or (len(token) >= 4 and re.fullmatch(rb"[0-9a-fA-F]+", token))
+        return b"" if mixed and whole else token
+
+    return re.sub(rb"[0-9]", b"", re.sub(rb"[A-Za-z0-9]+", told, data)).split(b"\n")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.text("abcdef0123456789", max_size=80),
+            st.text("abcdefABCDEFxyzXYZ0123456789-", max_size=30),
+            st.text("fade-0 \n", max_size=20),
+            st.sampled_from([" ", "\n", "-", "é", "x" * 63, "1" * 64, "a1" * 70]),
+        ),
+        max_size=12,
+    )
+)
+def test_keys_leave_out_digits_identifiers_and_nothing_else(parts: list[str]) -> None:
+    data = "".join(parts).encode()
+    assert line_keys(data, quotes=False) == plain_keys(data)
+
+
 # --- what the onset changed
 
 
@@ -840,3 +872,36 @@ def test_moves_are_finite_ordered_and_of_known_templates(
 @given(st.text(alphabet='"" \n{=aG1-', max_size=40))
 def test_quotes_anywhere_have_a_key_for_each_line(text: str) -> None:
     assert len(line_keys(text.encode())) == text.count("\n") + 1
+
+
+def noted(answer: LogAnswer) -> list[str]:
+    """Return what the templates of an answer are told as, in the order of their ids."""
+    notebook = Notebook(Gathered(start=datetime.fromtimestamp(BEGIN, UTC), end=datetime.fromtimestamp(UNTIL, UTC)))
+    note_logs(notebook, answer, ONSET)
+    assert [one.id for one in notebook.items] == [f"L{number}" for number in range(1, len(notebook.items) + 1)]
+    return [one.summary for one in notebook.items]
+
+
+def test_what_is_new_is_numbered_before_what_is_frequent() -> None:
+    minute = int((ONSET - BEGIN) // 60)
+    last = int((UNTIL - BEGIN) // 60)
+    ever = [(f"{word * 4} gave up", "ERROR", {n: 9 for n in range(last)}) for word in string.ascii_letters[:9]]
+    said = noted(rates(
+        *ever,
+        ("broken pipe to payments", "ERROR", {n: 2 for n in range(minute + 1, last)}),
+        ("pool resized to four", "INFO", {n: 6 for n in range(minute + 1, last)}),
+        ("quiet as ever", "INFO", {n: 6 for n in range(last)}),
+    ))  # fmt: skip
+    assert "broken pipe" in said[0]
+    assert "new since the onset" in said[0]
+    assert "pool resized" in said[-1]
+    assert not any("quiet" in one for one in said)
+    assert len(said) == 7
+
+
+def test_templates_that_are_numbered_are_bounded() -> None:
+    minute = int((ONSET - BEGIN) // 60)
+    last = int((UNTIL - BEGIN) // 60)
+    grown = {n: 6 for n in range(minute + 1, last)}
+    many = [(f"{word} happened", level, grown) for level in ("ERROR", "INFO") for word in string.ascii_letters]
+    assert len(noted(rates(*many))) <= 10

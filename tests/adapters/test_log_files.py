@@ -691,6 +691,19 @@ def test_json_and_logfmt_blocks_are_read_as_line_by_line(tmp_path: Path) -> None
         assert told(answer) == told(line_by_line(path, asked.start, asked.end))
 
 
+@pytest.mark.parametrize("begin", ["", spring(AT, "order 1 placed"), spring(AT, "order failed") + TRACE_LINES + "\n"])
+@pytest.mark.parametrize("block", [700, 1 << 20])
+def test_runs_of_empty_lines_are_read_as_line_by_line(
+    tmp_path: Path, begin: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("advisor.adapters.log_files.lines.BLOCK_BYTES", block)
+    late = spring(AT + timedelta(seconds=9), "order 2 placed")
+    text = begin + "\n" * 3_000 + TRACE_LINES + "\n" * 1_200 + "x\n" + late + "\n" * 5 + late + TRACE_LINES + "\n"
+    path = put(tmp_path / "a.log", text, AT + timedelta(hours=1))
+    asked = request("a.log")
+    assert told(LogFiles(tmp_path).read(asked)) == told(line_by_line(path, asked.start, asked.end))
+
+
 def test_an_entry_without_a_message_shows_its_status_and_hides_its_texts(tmp_path: Path) -> None:
     line = '{"time":"2026-11-22T08:16:56Z","method":"GET","path":"/a?q=say root","status":503,"bytes":7}\n'
     put(tmp_path / "a.log", line * 3)
