@@ -1,8 +1,8 @@
 """Template mining: lines per second and grouping accuracy, against drain3 in the same run on the same lines.
 
 Ours is the whole way as `investigate` goes it: file, lines, times, levels, templates, buckets, stack traces. The rival
-gets its lines ready in memory, once whole and once with the time cut off beforehand, which is not counted. Both run in
-a process of their own, on one processor, and are measured in seconds of that processor, so that a busy machine does
+gets its lines ready in memory: whole, with the time cut off beforehand (which is not counted), and whole without any
+mask, as its configuration comes. Both run in a process of their own, on one processor, and are measured in seconds of that processor, so that a busy machine does
 not change their ratio much.
 
 drain3 is found in the interpreter that ``ADVISOR_BENCH_DRAIN3_PYTHON`` names, else in this one; where neither has it,
@@ -174,12 +174,12 @@ def measure_ours(path: Path) -> dict[str, float]:
     }
 
 
-def measure_rival(path: Path, cut: bool) -> dict[str, float]:
+def measure_rival(path: Path, cut: bool, masked: bool = True) -> dict[str, float]:
     """Give every line of a file to drain3."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     if cut:
         lines = [_message_of(line) for line in lines]
-    miner = _rival()
+    miner = _rival(masked)
     begun = time.process_time()
     for line in lines:
         miner.add_log_message(line)
@@ -199,14 +199,14 @@ def _message_of(line: str) -> str:
     return line[21:] if line[:1] in "IWEF" else line
 
 
-def _rival():  # type: ignore[no-untyped-def]
+def _rival(masked: bool = True):  # type: ignore[no-untyped-def]
     from drain3 import TemplateMiner  # type: ignore[import-not-found]
     from drain3.masking import MaskingInstruction  # type: ignore[import-not-found]
     from drain3.template_miner_config import TemplateMinerConfig  # type: ignore[import-not-found]
 
     config = TemplateMinerConfig()
     config.profiling_enabled = False
-    config.masking_instructions = [MaskingInstruction(pattern, name) for pattern, name in RIVAL_MASKS]
+    config.masking_instructions = [MaskingInstruction(pattern, name) for pattern, name in RIVAL_MASKS if masked]
     return TemplateMiner(config=config)
 
 
@@ -286,19 +286,20 @@ def run_measure(arguments: Sequence[str]) -> None:
         "ours": lambda: measure_ours(path),
         "drain3": lambda: measure_rival(path, cut=False),
         "drain3-cut": lambda: measure_rival(path, cut=True),
+        "drain3-bare": lambda: measure_rival(path, cut=False, masked=False),
         "accuracy-ours": lambda: accuracies(path, rival=False),
         "accuracy-drain3": lambda: accuracies(path, rival=True),
     }[what]()
     print(json.dumps(measured))
 
 
-def compare(path: Path, name: str, rival: str | None) -> None:
+def compare(path: Path, name: str, rival: str | None, bare: bool) -> None:
     """Print one row: ours and drain3 on the lines of one file."""
     ours = in_a_process(sys.executable, "ours", str(path))
     rate = ours["lines"] / ours["seconds"]
     row = f"{name:10} {ours['lines']:>10.0f} {rate:>12,.0f} {ours['templates']:>6.0f}"
     if rival:
-        for way in ("drain3", "drain3-cut"):
+        for way in ("drain3", "drain3-cut", *(("drain3-bare",) if bare else ())):
             theirs = in_a_process(rival, way, str(path))
             other = theirs["lines"] / theirs["seconds"]
             row += f" {other:>10,.0f} {theirs['templates']:>6.0f} {rate / other:>7.1f}x"
@@ -325,6 +326,8 @@ def main() -> None:
     parser.add_argument("--formats", nargs="*", choices=sorted(FORMATS), default=sorted(FORMATS))
     parser.add_argument("--file", type=Path, help="measure on this log instead")
     parser.add_argument("--samples", type=Path, default=os.environ.get("ADVISOR_BENCH_LOG_SAMPLES"))
+    # Where every line has an identifier of its own, each becomes a template: a million lines take it an hour.
+    parser.add_argument("--bare", action="store_true", help="compare with drain3 without masks too")
     parser.add_argument("--bounded-lines", type=int, default=0, help="also read so many lines, for the peak of memory")
     given = parser.parse_args()
     rival = rival_python()
@@ -333,14 +336,15 @@ def main() -> None:
     print(
         f"{'lines of':10} {'lines':>10} {'ours/s':>12} {'found':>6} {'drain3/s':>10} {'found':>6} {'ratio':>8}", end=""
     )
-    print(f" {'time cut/s':>10} {'found':>6} {'ratio':>8}")
+    print(f" {'time cut/s':>10} {'found':>6} {'ratio':>8}", end="")
+    print(f" {'no mask/s':>10} {'found':>6} {'ratio':>8}" if given.bare else "")
     with tempfile.TemporaryDirectory() as folder:
         if given.file:
-            compare(given.file, given.file.stem[:10], rival)
+            compare(given.file, given.file.stem[:10], rival, given.bare)
         for name in () if given.file else given.formats:
             path = Path(folder) / f"{name}.log"
             make_log(path, given.lines, name)
-            compare(path, name, rival)
+            compare(path, name, rival, given.bare)
             path.unlink()
         if given.samples:
             report_accuracy(Path(given.samples), rival)
