@@ -24,6 +24,7 @@ KEYS_MAX = 50_000  # some 10 MB; forgotten together when full, which costs time,
 MINUTES_MAX = 20_000
 PATTERNS_MAX = 64  # of a file; statements with names in them are few, and each costs every line of unknown shape
 LEARNING_MIN = 0.02  # of the lines looked at; fewer new shapes than that, and the file is known well
+KEY_BYTES_MAX = 4 * 1024  # a longer one is not remembered: lines without end must not fill the memory
 PAUSE_MAX = 64  # blocks, after which what did not pay is tried again
 TIME_BYTES_MAX = 300  # a time further behind is read line by line
 CLOSELY_MIN = 0.1  # of a block; more lines than that without a known cheap key, and only the closer ones are made
@@ -199,8 +200,8 @@ class KnownLines:
     # --- shapes
 
     def _forget(self) -> None:
-        self._once: set[bytes] = set()
-        self._seen: set[bytes] = set()
+        self._once: set[int] = set()  # hashes: one taken for another is only learned early
+        self._seen: set[int] = set()
         self._blocks = self._remember_at = 0
         self._pause = 1
         self._patterns: dict[int, list[tuple[re.Pattern[bytes], int]]] = {}
@@ -254,12 +255,12 @@ class KnownLines:
         seen = self._seen
         learned = 0
         for key, number in zip(keys, numbers.tolist(), strict=True):
-            if key in seen:
+            if (told := hash(key)) in seen:
                 learned += 1
-                if number != _UNREAD:
+                if number != _UNREAD and len(key) <= KEY_BYTES_MAX:
                     known[key] = number
             else:
-                seen.add(key)
+                seen.add(told)
         if len(seen) > KEYS_MAX:
             seen.clear()
         if learned < LEARNING_MIN * len(keys):  # less and less is left to be learned
@@ -285,11 +286,11 @@ class KnownLines:
             if number is None:
                 if (fitting := self._fitting(lines.raw(places[place]))) is not None:
                     number = fitting
-                    if key in self._once:  # seen again, so it is worth remembering
+                    if hash(key) in self._once and len(key) <= KEY_BYTES_MAX:  # seen again, so it is worth remembering
                         known[key] = fitting
-                    self._once.add(key)
-                elif key not in self._once:
-                    self._once.add(key)
+                    self._once.add(hash(key))
+                elif hash(key) not in self._once or len(key) > KEY_BYTES_MAX:
+                    self._once.add(hash(key))
                     self._take_single(lines, places[place])
                     number = _UNREAD
                 else:
