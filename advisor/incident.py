@@ -75,7 +75,13 @@ _SYMPTOM_WORDS: tuple[tuple[Symptom, re.Pattern[str]], ...] = (
             re.I,
         ),
     ),
-    (Symptom.QUEUE_GROWTH, re.compile(r"queue|backlog|\blag(?:s|ging)?\b|consumer.?lag", re.I)),
+    (
+        Symptom.QUEUE_GROWTH,
+        re.compile(
+            r"queue|backlog|\bstale\b|out ?dated|(?:minutes|hours) old|falls? behind|\blag(?:s|ging)?\b|consumer.?lag",
+            re.I,
+        ),
+    ),
     (Symptom.CPU_SATURATION, re.compile(r"\bcpu\b|throttl", re.I)),
     (
         Symptom.RESTARTS,

@@ -168,7 +168,7 @@ def _place(c: Candidate, name: str, relation: Relation, around: Around, picture:
         if growth is not None and growth >= CALLS_MOVED:
             c.add("calls from it", 1.5, f"requests grew ×{format_number(growth)} at the same time")
         elif growth is not None and growth <= CALLS_FLAT:
-            c.add("calls from it", -1.5, f"as many requests came as before (×{format_number(growth)})")
+            c.add("calls from it", -3.0, f"as many requests came as before (×{format_number(growth)})")
 
 
 def _calls_from(name: str, picture: Picture) -> float | None:

@@ -172,6 +172,7 @@ def _judge_change(
     if change.kind == "added" and any(f.path == change.path and f.status == "added" for f in commit.files):
         c.add("new file", -1.5, "the file is new with this commit: its values were not there to be changed")
     _reverted(c, picture, answer)
+    _takes_back(c, picture, answer)
     _named_in_trace(c, gathered)
     c.next_check = _next_check(c, picture)
     return c
@@ -227,7 +228,7 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
         return
     told = [_timing_against(c, picture, picture.onset, committed)]
     if picture.precursor is not None and picture.precursor.shift is not None:
-        shift, name = picture.precursor.shift, picture.precursor.signal.names[0]
+        shift, name = picture.precursor.shift, picture.precursor.name
         effective = c.effective_at if c.effective_at is not None else committed
         if effective > picture.precursor.certain + _tolerance(picture):
             told[0].append(("piled up before", -0.8, f"{name} had been piling up before this change"))
@@ -582,6 +583,9 @@ def _reverted(c: Candidate, picture: Picture, answer: ChangeAnswer) -> None:
                 if (other.path, other.key, other.document) != (change.path, change.key, change.document):
                     continue
                 back = other.new == change.old
+                if back and _one_start(picture, commit.effective_at.timestamp(), one.effective_at.timestamp()):
+                    c.add("already reverted", -4.0, f"taken back by {one.commit[:8]} before any process began with it")
+                    return
                 at = one.effective_at.timestamp()
                 if back:
                     c.reverted_by = one.commit
@@ -596,6 +600,34 @@ def _reverted(c: Candidate, picture: Picture, answer: ChangeAnswer) -> None:
                 elif back and picture.trouble_at is not None and at < picture.trouble_at and picture.onset is None:
                     c.add("already reverted", -2.0, f"taken back by {one.commit[:8]} before the trouble")
                 return
+
+
+def _one_start(picture: Picture, first: float, second: float) -> bool:
+    """Return whether no process began between two commits, where starts are known: only their sum was ever read."""
+    if picture.of_memory or not _starts_known(picture) or not picture.signals.times.size:
+        return False
+    if first < float(picture.signals.times[0]):
+        return False
+    return not any(first <= t < second for t in picture.signals.restarts)
+
+
+def _takes_back(c: Candidate, picture: Picture, answer: ChangeAnswer) -> None:
+    """Add that a change only takes an earlier one back that no process had read yet."""
+    change, commit = c.change, c.commit
+    if change is None or commit is None:
+        return
+    order = {one.commit: i for i, one in enumerate(answer.commits)}  # newest first
+    for one in answer.commits:
+        if order[one.commit] <= order[commit.commit] or not one.in_scope:
+            continue
+        for other in (k for f in one.files for k in f.keys):
+            if (other.path, other.key, other.document) != (change.path, change.key, change.document):
+                continue
+            if other.old == change.new and _one_start(
+                picture, one.effective_at.timestamp(), commit.effective_at.timestamp()
+            ):
+                c.add("already reverted", -4.0, f"it takes {one.commit[:8]} back, which no process had read")
+            return
 
 
 def _named_in_trace(c: Candidate, gathered: Gathered) -> None:

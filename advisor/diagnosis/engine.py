@@ -189,7 +189,7 @@ def _note_work(notebook: Notebook, picture: Picture) -> None:
 def describe_move(signals: Signals, move: Move) -> str:
     """Return a sentence on how a signal of work went."""
     show = _shown_as(move.signal.unit)
-    name, shift = move.signal.names[0], move.shift
+    name, shift = move.name, move.shift
     if shift is None:
         known = move.signal.values[np.isfinite(move.signal.values)]
         level = show(float(np.median(known))) if known.size else "no samples"
@@ -304,7 +304,7 @@ def _from_to(picture: Picture) -> str:
     if work is None or work.shift is None:
         return "in trouble"
     show = _shown_as(work.signal.unit)
-    return f"{work.signal.names[0]} went from {show(work.shift.before)} to {show(work.shift.after)}"
+    return f"{work.name} went from {show(work.shift.before)} to {show(work.shift.after)}"
 
 
 def _summary(top: Candidate, picture: Picture, service: str) -> str:

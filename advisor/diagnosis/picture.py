@@ -148,7 +148,7 @@ class Picture:
     @property
     def measured(self) -> bool:
         """Return whether the resource in trouble was measured at all."""
-        if not self.of_memory and self.work is None:
+        if not self.of_memory and (self.work is None or self.trouble_at is None):
             return self.asked_measured
         return bool(np.count_nonzero(np.isfinite(self.vital)) >= 5)
 
@@ -302,7 +302,9 @@ def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | No
     work = choose_trouble(picture.moves, asked, noticed, step, anything)
     picture.trouble_at, picture.onset, picture.squeezed, picture.growth = None, None, False, 1.0
     wanted = aspects_asked(asked)
-    picture.asked_measured = not wanted or any(m.signal.aspect in wanted for m in picture.moves)
+    picture.asked_measured = not wanted or any(
+        m.signal.aspect in wanted and not _silent(m, times, step, noticed) for m in picture.moves
+    )
     if work is None or work.shift is None:
         if wanted:
             picture.resource = resource_asked(asked)
@@ -329,6 +331,13 @@ def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | No
     picture.growth = max(1.0, work.factor, 1.0 / work.factor if work.signal.worse < 0 else 0.0)
     named = SYMPTOM_OF[picture.resource]
     picture.symptoms = (named, *(s for s in picture.symptoms if s is not named))
+
+
+def _silent(move: Move, times: Array, step: float, noticed: float | None) -> bool:
+    """Return whether a signal had fallen silent well before the symptom was noticed: then it shows nothing of it."""
+    known = np.flatnonzero(np.isfinite(move.signal.values))
+    end = min(noticed, float(times[-1])) if noticed is not None else float(times[-1])
+    return not known.size or float(times[known[-1]]) < end - max(600.0, 10 * step)
 
 
 def _load_growth(picture: Picture) -> float | None:

@@ -187,7 +187,7 @@ def _per_second(name: str) -> float:
 def _failed_matcher(series: tuple[Series, ...]) -> str:
     """Return the matcher of those series that count failures, by the one label that tells them apart."""
     failed = [s for s in series if is_error(dict(s.labels))]
-    if not failed or len(failed) == len(series):
+    if not failed:
         return ""
     for name in ("status", "code", "status_code", "response_code", "http_response_status_code", "grpc_code", "outcome"):
         values = sorted({s.label(name) for s in failed})

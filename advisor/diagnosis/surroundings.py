@@ -41,7 +41,7 @@ _SAYS_WHY = re.compile(
     re.I,
 )
 _HOST_IN_TEXT = re.compile(
-    r"(?:https?://|host=['\"]?|dial tcp:? |lookup |connect(?:ing|ion)? to |resolve |to host |upstream[:=] ?['\"]?|for (?=[\w-]+\.[\w.-]+))"
+    r"(?:https?://|host=['\"]?|lookup |dial tcp:? (?!lookup)|connect(?:ing|ion)? to |resolve |to host |upstream[:=] ?['\"]?|for (?=[\w-]+\.[\w.-]+))"
     r"['\"]?([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)",
     re.I,
 )
@@ -175,11 +175,11 @@ def judge_work_capacity(service: str, picture: Picture) -> Candidate:
     high = [m for m in used if before[m.signal.key] >= FULL * 0.8 and after[m.signal.key] >= FULL]
     full = [m for m in used if after[m.signal.key] >= FULL]
     if high and onset.kind != "level":
-        c.add("level", 2.2, f"{high[0].signal.names[0]} stood at {before[high[0].signal.key]:.0%} of its limit before")
+        c.add("level", 2.2, f"{high[0].name} stood at {before[high[0].signal.key]:.0%} of its limit before")
     elif high:
-        c.add("level", 0.8, f"{high[0].signal.names[0]} stood at {before[high[0].signal.key]:.0%} of its limit before")
+        c.add("level", 0.8, f"{high[0].name} stood at {before[high[0].signal.key]:.0%} of its limit before")
     elif full and onset.kind == "slope":
-        c.add("level", 0.8, f"{full[0].signal.names[0]} grew slowly to {after[full[0].signal.key]:.0%} of its limit")
+        c.add("level", 0.8, f"{full[0].name} grew slowly to {after[full[0].signal.key]:.0%} of its limit")
     else:
         c.add("level", -1.8, "nothing was near its limit before")
     return c
@@ -241,7 +241,7 @@ def _calls_to(c: Candidate, peer: Peer, picture: Picture, peers: int) -> None:
         factors = [g for m in own if (g := growth_of(picture, m.signal.values)) is not None]
         most = max(factors, default=1.0)
         if most <= 1.3:
-            c.add("calls to it", -2.0, f"calls took as long and failed as rarely as before ({own[0].signal.names[0]})")
+            c.add("calls to it", -2.0, f"calls took as long and failed as rarely as before ({own[0].name})")
         return
     best = max(moved, key=lambda m: (bool(m.signal.peer), abs(m.shift.score) if m.shift else 0.0, m.signal.key))
     c.middle = Signal(best.signal.key, best.signal.names, best.signal.values, best.signal.series)
@@ -258,7 +258,7 @@ def _calls_to(c: Candidate, peer: Peer, picture: Picture, peers: int) -> None:
         if best.signal.aspect is Aspect.LATENCY and best.shift is not None
         else f"×{format_number(best.factor)}"
     )
-    c.add("calls to it", value, f"{best.signal.names[0]} went from {shown} as the trouble began")
+    c.add("calls to it", value, f"{best.name} went from {shown} as the trouble began")
 
 
 def _accounts_for(move: Move, picture: Picture) -> float | None:

@@ -6,6 +6,7 @@ signal of the service is looked at, so that a cause can be told by what moved wi
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ import numpy as np
 from advisor.evidence import LogAnswer, LogTemplate, Series
 from advisor.evidence.aspects import Aspect, AspectSignal, read_aspects
 from advisor.evidence.change_points import agreement
-from advisor.evidence.shifts import CLEAR, Shift, find_shifts
+from advisor.evidence.shifts import CLEAR, Shift, find_shift, find_shifts
 from advisor.evidence.signals import Array
 from advisor.incident import Symptom
 
@@ -125,6 +126,11 @@ class Move:
         if abs(before) < 1e-9:
             return 99.0 if abs(after) > 1e-9 else 1.0
         return min(99.0, max(0.01, after / before)) if after / before > 0 else 0.01
+
+    @property
+    def name(self) -> str:
+        """Return what to call it in a sentence: the metric with the labels that tell it from others."""
+        return self.signal.key if len(self.signal.key) <= 100 else self.signal.names[0]
 
     @property
     def fallen(self) -> bool:
@@ -248,6 +254,8 @@ def read_moves(
         near = min(near + max(120.0, 4 * step), float(times[-1]))
     shifts = find_shifts(times, matrix, until=until, near=near, worse=0)
     shifts = _or_recent(times, matrix, until, near, shifts)
+    if near is not None:
+        shifts = [_not_early(times, s.values, shift, near) for s, shift in zip(usable, shifts, strict=True)]
     return tuple(
         Move(
             signal,
@@ -277,6 +285,17 @@ def _or_recent(
     ]
 
 
+def _not_early(times: Array, values: Array, shift: Shift | None, near: float) -> Shift | None:
+    """Return the shift, looked for anew where it becomes visible long after the moment asked about: it began later then."""
+    if shift is None or abs(shift.score) < CLEAR:
+        return shift
+    step = float(times[1] - times[0])
+    visible = _visible_at(times, values, shift)
+    if shift.kind != "level" or visible <= near + max(300.0, 10 * step) or shift.at > near:
+        return shift
+    return find_shift(times, values, near=visible) or shift
+
+
 def _visible_at(times: Array, values: Array, shift: Shift) -> float:
     """Return when a signal had come a good part of its way; never before the shift is certain."""
     way = shift.after - shift.before
@@ -287,6 +306,18 @@ def _visible_at(times: Array, values: Array, shift: Shift) -> float:
     beyond &= times >= shift.earliest
     found = np.flatnonzero(beyond[:-1] & beyond[1:]) if beyond.size > 1 else np.array([], dtype=np.intp)
     return max(shift.latest, float(times[found[0]])) if found.size else shift.latest
+
+
+def _rises(times: Array, values: Array) -> float:
+    """Return how steadily a signal rises, from -1 to 1; a restart that empties it begins a stretch of its own."""
+    known = np.flatnonzero(np.isfinite(values))
+    if known.size < 8:
+        return 0.0
+    t, v = times[known], values[known]
+    cuts = np.flatnonzero(v[1:] < 0.5 * v[:-1]) + 1
+    stretches = [(a, b) for a, b in itertools.pairwise([0, *cuts.tolist(), v.size]) if b - a >= 8]
+    total = sum(b - a for a, b in stretches)
+    return sum((b - a) * agreement(t[a:b], v[a:b]) for a, b in stretches) / total if total else 0.0
 
 
 def is_usual(times: Array, values: Array, shift: Shift) -> bool:
@@ -334,7 +365,7 @@ def find_precursor(moves: tuple[Move, ...], times: Array, earliest: float, step:
         if (m.factor if direction > 0 else 1.0 / m.factor) < PILED_FACTOR:
             continue
         chosen = (times >= shift.at) & (times <= earliest)
-        if direction * agreement(times[chosen], m.signal.values[chosen]) >= 0.7:
+        if direction * _rises(times[chosen], m.signal.values[chosen]) >= 0.7:
             found.append(m)
     return max(
         found, key=lambda m: (m.signal.rank >= 0, abs(m.shift.score) if m.shift else 0.0, m.signal.key), default=None
@@ -349,6 +380,8 @@ def choose_trouble(
     Where nothing measures what was asked about, whatever is used up (a pool, threads, CPU) stands in for it; so it does with
     ``anything``, for a service that was not asked about.
     """
+    aspects = [a for s in asked for a in ASPECTS_OF.get(s, ())]
+    measured = any(m.signal.aspect in aspects and m.signal.names[:1] != (LOG_KEY,) for m in moves)
     harmful = [m for m in moves if m.harmful and _near(m, noticed, step)]
     fallen = [m for m in moves if m.fallen and m.signal.scope == "inbound" and _near(m, noticed, step)]
     if Aspect.REQUESTS in aspects_asked(asked):
@@ -356,8 +389,8 @@ def choose_trouble(
     whole = [m for m in harmful if m.signal.rank >= 0]
     if whole or not asked:  # a part (one route, one statistic) speaks only where nothing speaks for the whole
         harmful = whole
-    aspects = [a for s in asked for a in ASPECTS_OF.get(s, ())]
-    measured = any(m.signal.aspect in aspects for m in moves)
+    elif measured:  # and only for what was asked about; warnings of the log for nothing that is measured
+        harmful = [m for m in harmful if m.signal.aspect in aspects and m.signal.names[:1] != (LOG_KEY,)]
     groups = [
         [m for m in harmful if m.signal.aspect in aspects and m.signal.scope != "outbound"],
         [m for m in harmful if m.signal.aspect in aspects],

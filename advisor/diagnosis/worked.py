@@ -54,7 +54,7 @@ def judge_work(c: Candidate, picture: Picture, logs: LogAnswer | None, called: b
         return
     strength = _mechanism(c, picture, called)
     _took_effect(c, picture)
-    _middle(c, picture, strength)
+    _middle(c, picture, strength, called)
     _in_the_log(c, picture, logs, strength)
 
 
@@ -126,7 +126,7 @@ def _speaks_of(knob: Knob | None, change: KeyChange, key: str) -> bool:
     return any(set(words(p)) & set(words(key)) for p in phrases if not p.startswith("="))
 
 
-def _middle(c: Candidate, picture: Picture, strength: float) -> None:
+def _middle(c: Candidate, picture: Picture, strength: float, called: bool) -> None:
     """Find the metric between the key and the trouble, and whether it moved when the change took effect."""
     change, knob = c.change, c.knob
     if change is None or picture.trouble_at is None or strength <= 0.2:
@@ -137,6 +137,7 @@ def _middle(c: Candidate, picture: Picture, strength: float) -> None:
         move
         for move in picture.moves
         if not _is_ceiling(move)
+        and not (called and move.signal.scope == "outbound")  # a caller's change is not seen in whom we call
         and move.signal.names[:1] != (LOG_KEY,)
         and (any(metric_fits(p, move.signal.key) for p in phrases) or bool(shared_words(change.key, move.signal.key)))
         and not speaks_of_another(own_words, change.key, move.signal.key, c.cause.service)
@@ -158,7 +159,7 @@ def _middle(c: Candidate, picture: Picture, strength: float) -> None:
         hidden = knob is None or knob.hidden
         if first is None:
             return  # requests and their time stand in the middle of nothing
-        c.add("metric in the middle", -0.4 if hidden else -0.9, f"{first.signal.names[0]} did not move")
+        c.add("metric in the middle", -0.4 if hidden else -0.9, f"{first.name} did not move")
         return
     best = max(moved, key=lambda m: (abs(m.shift.score) if m.shift else 0.0, m.signal.key))
     c.middle = Signal(best.signal.key, best.signal.names, best.signal.values, best.signal.series)
@@ -171,7 +172,7 @@ def _middle(c: Candidate, picture: Picture, strength: float) -> None:
     c.add(
         "metric in the middle",
         value,
-        f"{best.signal.names[0]} {what} {format_number(after)} from {format_number(before)} after the change",
+        f"{best.name} {what} {format_number(after)} from {format_number(before)} after the change",
     )
 
 

@@ -344,7 +344,9 @@ def _kind_of(name: str) -> _Kind:
         lowered = re.sub(r"^aws_[a-z0-9]+_", "", lowered)
         words = ("aws", *_words_of(lowered))
     held = frozenset(words)
-    time_like = bool(held & _TIME) and not held & _NO_DURATION and "per" not in held  # per second is a rate
+    # How old each message was as it was handled is a duration; how old one thing is now is none.
+    handled = {"age"} if lowered.endswith(("_sum", "_count")) else set()
+    time_like = bool(held & _TIME) and not held & (_NO_DURATION - handled) and "per" not in held  # per second is a rate
     part = _part_of(words, time_like)
     base = lowered[: -len(words[-1]) - 1] if part and words and lowered.endswith("_" + words[-1]) else lowered
     factor, unit = _unit(words)
