@@ -32,6 +32,7 @@ from advisor.incident import MEMORY_SYMPTOMS, Incident, Symptom, read_symptoms
 PRESSURE_RATIO = 0.82  # a floor above this share of the ceiling leaves the collector no room to work
 GC_SHARE_HIGH = 0.25  # of wall time; HotSpot itself gives up at 0.98
 CRASH_RATIO = 0.85  # a process that ended this near to its ceiling most likely ended of it
+FAILING_SHARE = 0.02  # of requests, all along: twenty times what a common objective (99.9 %) allows
 SHARP_SCORE = 10.0  # a step so far beyond the usual swing is found to a sample or two, however long the window
 GROWN_FACTOR = 1.3  # a process without a known limit that takes so much more than before is worth a look
 GROWTH_SHARE = 0.12  # of the ceiling; less growth over a life is warm-up or noise
@@ -313,6 +314,9 @@ def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | No
                 picture.vital = picture.floor = own[0].signal.values
                 picture.ceiling = np.full(times.shape, np.nan)
                 picture.work = own[0]
+            if own and _ever_failing(own[0], asked):  # no step to explain, but nothing to call healthy either
+                picture.trouble_at = min(noticed, float(times[-1])) if noticed is not None else float(times[-1])
+                picture.onset = Onset(float(times[0]), float(times[0]), float(times[0]), True, "level")
         return
     shift = work.shift
     picture.work, picture.resource = work, resource_of(work.signal)
@@ -331,6 +335,14 @@ def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | No
     picture.growth = max(1.0, work.factor, 1.0 / work.factor if work.signal.worse < 0 else 0.0)
     named = SYMPTOM_OF[picture.resource]
     picture.symptoms = (named, *(s for s in picture.symptoms if s is not named))
+
+
+def _ever_failing(move: Move, asked: tuple[Symptom, ...]) -> bool:
+    """Return whether a good part of the requests failed all along, where failures were asked about."""
+    if Symptom.ERRORS not in asked or move.signal.aspect is not Aspect.ERRORS or move.signal.unit != "share":
+        return False
+    known = move.signal.values[np.isfinite(move.signal.values)]
+    return bool(known.size and float(np.median(known)) >= FAILING_SHARE)
 
 
 def _silent(move: Move, times: Array, step: float, noticed: float | None) -> bool:

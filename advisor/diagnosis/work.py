@@ -161,7 +161,8 @@ class Move:
             return False
         factor, step = _MATTERS.get(self.signal.aspect, (1.3, 0.0))
         before, after = self.shift.before, self.shift.after
-        if abs(after - before) < step:
+        twice = max(abs(before), abs(after)) >= 2.0 * min(abs(before), abs(after))
+        if abs(after - before) < (step / 4 if twice and self.signal.aspect is Aspect.LATENCY else step):
             return False
         if self.signal.aspect in _USED_UP and self.signal.unit == "share":
             used = after if self.signal.worse > 0 else 1.0 - after  # of a disk what is left is exported as often
