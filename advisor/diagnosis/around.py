@@ -41,6 +41,7 @@ _ASPECT = {
     Aspect.POOL: "pool",
     Aspect.WORKERS: "workers",
 }
+_NUMBERED = re.compile(r"db\d{1,3}")  # Redis numbers its databases; that is no service
 _SEEN = (Aspect.LATENCY, Aspect.ERRORS, Aspect.REQUESTS)
 WHERE_MIN, WHERE_MAX = -3.0, 2.5  # a place in a graph alone neither convicts nor acquits
 UNSEEN_MIN = -1.0
@@ -189,7 +190,7 @@ def _all_calls(service: str, gathered: Gathered, known: tuple[str, ...], aliases
         if changes is not None:
             others = [k for k in known if k != name]
             found |= {(name, callee) for callee in calls_in_configuration(changes.configuration, others)}
-    return frozenset((a, b) for a, b in found if a != b)
+    return frozenset((a, b) for a, b in found if a != b and not _NUMBERED.fullmatch(b))
 
 
 def _reach(start: str, calls: Calls) -> frozenset[str]:

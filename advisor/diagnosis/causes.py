@@ -24,6 +24,7 @@ from advisor.diagnosis.surroundings import (
     judge_work_capacity,
     judge_work_load,
     peers_in_log,
+    stores_in_metrics,
 )
 from advisor.evidence import Gathered, Relation
 from advisor.evidence.aspects import Aspect
@@ -78,6 +79,8 @@ def find_candidates(
                 c.add("where it shows", *own)
         load, capacity = judge_work_load(service, picture), judge_work_capacity(service, picture)
         named = frozenset(closest(host, around.neighbours) or host for host in peers_in_log(picture, gathered.logs))
+        if not around.called:
+            named |= stores_in_metrics(picture)
         known = around.peers(named)
         peers = [judge_peer(peer, picture, gathered.logs, len(known)) for peer in known]
         beyond = _changes_around(picture, gathered, knobs, around, changed, {p.cause.service: p for p in peers})

@@ -277,6 +277,21 @@ def _names(peer: Peer, text: str) -> bool:
     )
 
 
+_STORES = {"pg": "postgres", "mysql": "mysql", "redis": "redis", "mongodb": "mongodb", "elasticsearch": "elasticsearch"}
+
+
+def stores_in_metrics(picture: Picture) -> frozenset[str]:
+    """Return the stores whose own exporter, beside the service's metrics, shows them in trouble."""
+    return frozenset(
+        _STORES[first]
+        for m in picture.moves
+        if m.harmful
+        and m.signal.scope == "outbound"
+        and not m.signal.peer
+        and (first := m.signal.key.split("_")[0]) in _STORES
+    )
+
+
 # A host by its looks: at least three parts, lower case; packages and files look alike and are left out by their ends.
 _HOST_BY_LOOKS = re.compile(r"(?<![\w./@-])((?:[a-z0-9][a-z0-9-]*\.){2,}[a-z]{2,12})(?![\w(/-]|\.\w)")
 _PACKAGE = re.compile(

@@ -162,7 +162,7 @@ class Move:
         factor, step = _MATTERS.get(self.signal.aspect, (1.3, 0.0))
         before, after = self.shift.before, self.shift.after
         twice = max(abs(before), abs(after)) >= 2.0 * min(abs(before), abs(after))
-        if abs(after - before) < (step / 4 if twice and self.signal.aspect is Aspect.LATENCY else step):
+        if abs(after - before) < (step / 2 if twice and self.signal.aspect is Aspect.LATENCY else step):
             return False
         if self.signal.aspect in _USED_UP and self.signal.unit == "share":
             used = after if self.signal.worse > 0 else 1.0 - after  # of a disk what is left is exported as often
@@ -388,6 +388,8 @@ def choose_trouble(
     if Aspect.REQUESTS in aspects_asked(asked):
         harmful += fallen
     whole = [m for m in harmful if m.signal.rank >= 0]
+    if not asked:  # nobody complained: the time of one route or the slowest answer of a minute is no trouble by itself
+        whole = [m for m in whole if m.signal.aspect is not Aspect.LATENCY or m.signal.rank >= 2]
     if whole or not asked:  # a part (one route, one statistic) speaks only where nothing speaks for the whole
         harmful = whole
     elif measured:  # and only for what was asked about; warnings of the log for nothing that is measured
@@ -420,8 +422,8 @@ def _near(move: Move, noticed: float | None, step: float) -> bool:
     shift = move.shift
     if shift is None:
         return False
-    if noticed is None:
-        return True
+    if noticed is None:  # nobody complained: a moment of trouble that passed by itself is none
+        return shift.ended_at is None or shift.ended_at - shift.at >= max(120.0, 10 * step)
     slack = max(300.0, 6 * step)
     return shift.at <= noticed + slack and (shift.ended_at is None or shift.ended_at >= noticed - slack)
 
