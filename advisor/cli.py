@@ -870,18 +870,24 @@ def playbooks_lint(
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> int:
-    """Check playbooks: every file that is wrong is named, with the key."""
+    """Check playbooks and the known mechanisms (knobs.yaml): every file that is wrong is named, with the key."""
+    from advisor.diagnosis.knobs import parse_knobs
     from advisor.errors import PlaybookError
     from advisor.playbook import parse_playbook
 
     if not files:
-        count = len(_workflow(config, needed=False).playbooks)
-        sys.stdout.write(f"{count} playbooks, all well formed\n")
+        workflow = _workflow(config, needed=False)
+        count, families = len(workflow.playbooks), len(workflow.knobs)
+        sys.stdout.write(f"{count} playbooks and {families} families of keys, all well formed\n")
         return 0
     code = 0
     for path in files:
         try:
-            parse_playbook(path.read_bytes().decode("utf-8"), str(path))
+            text = path.read_bytes().decode("utf-8")
+            if path.name == "knobs.yaml":
+                parse_knobs(text, str(path))
+            else:
+                parse_playbook(text, str(path))
         except PlaybookError as error:
             code = _say(str(error), error.exit_code)
         except (OSError, UnicodeDecodeError) as error:

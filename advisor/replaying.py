@@ -99,6 +99,9 @@ def open_replay(path: Path, folder: Path, without: Collection[Part] = ()) -> Rep
         settings = _settings(manifest, folder)
         if service not in settings.services:
             raise KeyError(service)
+        for part in ("clock", "heads"):
+            if not isinstance(manifest.get(part, {}), dict):
+                raise TypeError(f"{part} is no mapping")
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
         raise SettingsInvalid(f"{path}: its manifest is not complete: {one_line(str(error), 160)}") from error
     for name, files in bundle.repositories.items():

@@ -382,6 +382,9 @@ def test_playbooks_need_no_settings_and_a_wrong_one_is_named(
     (tmp_path / "mine.yaml").write_text("name: mine\nnonsense: 1\n")
     answer = advisor("playbooks", "lint", "mine.yaml")
     assert answer.code == 2 and "mine.yaml" in one_line_of(answer)
+    (tmp_path / "knobs.yaml").write_text("- {family: pools, keys: [pool size], effekt: holds}\n")
+    answer = advisor("playbooks", "lint", "knobs.yaml")
+    assert answer.code == 2 and "knobs.yaml" in one_line_of(answer)
 
 
 def test_the_demo_stops_at_the_approval_where_nobody_can_be_asked(advisor: Any, tmp_path: Path) -> None:
