@@ -23,7 +23,6 @@ BUNDLE_BYTES_MAX = 1_000_000
 # Wrong as of now, each with its reason; a case that comes right must leave this list.
 KNOWN_MISSES = {
     "felt_in_the_morning": "an hourly rise of traffic and a change hours before explain the queue equally well",
-    "node_lost": "pods that go with their node are not yet a cause of their own",
 }
 
 

@@ -19,6 +19,7 @@ from advisor.diagnosis.circumstances import judge_capacity, judge_dependency, ju
 from advisor.diagnosis.knobs import Knob, harm_to_called
 from advisor.diagnosis.picture import Picture, growth_of
 from advisor.diagnosis.surroundings import (
+    judge_lost_replicas,
     judge_peer,
     judge_shared,
     judge_work_capacity,
@@ -86,7 +87,8 @@ def find_candidates(
         beyond = _changes_around(picture, gathered, knobs, around, changed, {p.cause.service: p for p in peers})
         measured = 1 + sum(bool(p.moves) for p in around.pictures.values())
         shared = judge_shared(service, around.ill_alone(picture), measured)
-        candidates = [*changed, *beyond, load, capacity, *peers, *([shared] if shared is not None else []), unknown]
+        others = [c for c in (shared, judge_lost_replicas(service, picture)) if c is not None]
+        candidates = [*changed, *beyond, load, capacity, *peers, *others, unknown]
         _explain_away_work(candidates)
     return sorted(candidates, key=lambda c: (-c.score, c.cause.commit or "~", c.cause.path or "", c.cause.key or ""))
 

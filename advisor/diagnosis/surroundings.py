@@ -277,6 +277,7 @@ def _names(peer: Peer, text: str) -> bool:
     )
 
 
+_ASKED_FOR = re.compile(r"spec|desired|target|min_replicas|max_replicas", re.I)
 _STORES = {"pg": "postgres", "mysql": "mysql", "redis": "redis", "mongodb": "mongodb", "elasticsearch": "elasticsearch"}
 
 
@@ -310,6 +311,43 @@ def peers_in_log(picture: Picture, logs: LogAnswer | None) -> frozenset[str]:
         return frozenset()
     texts = [t for t in loud_texts(picture, logs) if _CALL_FAILS.search(t) or _SAYS_WHY.search(t)]
     return frozenset(name for t in texts[:20] for host in _hosts_in(t[:600]) if (name := plain_name(host)))
+
+
+def judge_lost_replicas(service: str, picture: Picture) -> Candidate | None:
+    """Return the case for replicas that went away although nobody asked for fewer; None where none went."""
+    onset = picture.onset
+    if onset is None:
+        return None
+    slack = 6 * picture.signals.step + 60.0
+    counts = [m for m in picture.moves if m.signal.aspect is Aspect.REPLICAS and m.signal.scope == "own"]
+    fallen = [
+        m
+        for m in counts
+        if m.shift is not None
+        and m.shift.score <= -CLEAR
+        and m.factor <= 0.8
+        and m.shift.kind == "level"
+        and onset.earliest - slack <= m.shift.at <= onset.latest + slack
+    ]
+    lost = [m for m in fallen if not _ASKED_FOR.search(m.signal.key)]
+    if not lost:
+        return None
+    c = Candidate(
+        CauseKind.INFRASTRUCTURE, Cause(service=service), "replicas went away, and nobody had asked for fewer"
+    )
+    c.add("prior", -1.0, "nodes and pods are lost now and then")
+    c.next_check = "which nodes did the lost replicas run on, and why are they not scheduled elsewhere"
+    best = min(lost, key=lambda m: (m.factor, m.signal.key))
+    if best.shift is not None:
+        said = f"{best.name} went from {format_number(best.shift.before)} to {format_number(best.shift.after)} as the trouble began"
+        c.add("replicas", 3.0, said)
+    began = [t for t in picture.signals.restarts if onset.earliest - slack <= t <= onset.latest + slack]
+    if began or any(m.signal.aspect is Aspect.RESTARTS and m.harmful for m in picture.moves):
+        c.add("restarts", -2.0, "processes began anew: a rollout, or they end by themselves")
+    if any(_ASKED_FOR.search(m.signal.key) for m in fallen):
+        c.add("asked for", -3.5, "fewer were asked for at the same time")
+    c.middle = Signal(best.signal.key, best.signal.names, best.signal.values, best.signal.series)
+    return c
 
 
 def judge_shared(service: str, troubled_alone: int, measured: int) -> Candidate | None:

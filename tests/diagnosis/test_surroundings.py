@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from advisor.diagnosis import Outcome
 from advisor.diagnosis.candidate import Candidate
 from advisor.diagnosis.surroundings import judge_shared, judge_work_load
@@ -232,3 +234,16 @@ def test_the_same_judgement_is_made_of_the_same_picture() -> None:
     picture, _, _ = judged(incident(), gathered(slow(stepped(50, 150))))
     assert judge_work_load("checkout", picture) == judge_work_load("checkout", picture)
     assert neighbour(slow()).service == "checkout"
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "leads"), [(4.0, True), (2.0, False)], ids=["nobody asked", "fewer were asked for"]
+)
+def test_replicas_that_went_away_are_a_cause_unless_fewer_were_asked_for(asked_for: float, leads: bool) -> None:
+    shop = slow()
+    shop.gauge("kube_deployment_status_replicas_available", stepped(4.0, 2.0), noise=False, deployment="checkout")
+    shop.gauge("kube_deployment_spec_replicas", stepped(4.0, asked_for), noise=False, deployment="checkout")
+    candidates = judged(incident(Symptom.LATENCY), gathered(shop))[2]
+    lost = [c for c in candidates if c.kind is CauseKind.INFRASTRUCTURE and any(t.name == "replicas" for t in c.terms)]
+    assert lost
+    assert (lost[0].score > 0) is leads
