@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -152,8 +153,6 @@ def look_around(incident: Incident, gathered: Gathered, picture: Picture) -> Aro
 
 def _picture_of(neighbour: Neighbour, incident: Incident, gathered: Gathered, noticed: float | None) -> Picture:
     """Return a neighbour's own picture, asked about nothing in particular, at the time of the trouble."""
-    from datetime import UTC, datetime
-
     at = datetime.fromtimestamp(round(noticed, 3), UTC) if noticed is not None else None
     own = incident.model_copy(
         update={"service": neighbour.service, "symptoms": (), "noticed_at": min(at, incident.until) if at else None}

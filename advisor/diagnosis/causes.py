@@ -237,16 +237,12 @@ def _explain_away_work(candidates: list[Candidate]) -> None:
     strong = [c for c in candidates if c.kind is CauseKind.DEPENDENCY and c.score >= CHANGE_EXPLAINS]
     if strong:
         for c in changes:
-            family = c.knob.family if c.knob is not None else ""
-            if (
-                c not in moved
-                and c.cause.service != strong[0].cause.service
-                and not any(w in family for w in _OF_CALLS)
-            ):
+            if c not in moved and c.cause.service != strong[0].cause.service and not _of_calls(c):
                 c.add("explained by the dependency", -1.2, f"{strong[0].cause.service} was in trouble at the same time")
 
 
 def _of_calls(c: Candidate) -> bool:
+    """Return whether a change decides how the service waits for what it calls."""
     family = c.knob.family if c.knob is not None else ""
     return any(w in family for w in _OF_CALLS)
 

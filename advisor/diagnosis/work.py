@@ -174,6 +174,7 @@ class Move:
 
 _ERROR_LEVELS = ("ERROR", "FATAL", "CRITICAL", "SEVERE")
 _WARN_LEVELS = ("WARN", "WARNING")
+LOUD_LEVELS = (*_ERROR_LEVELS, *_WARN_LEVELS)
 
 
 def log_signals(logs: LogAnswer | None, times: Array) -> tuple[AspectSignal, ...]:
@@ -381,11 +382,11 @@ def choose_trouble(
     Where nothing measures what was asked about, whatever is used up (a pool, threads, CPU) stands in for it; so it does with
     ``anything``, for a service that was not asked about.
     """
-    aspects = [a for s in asked for a in ASPECTS_OF.get(s, ())]
+    aspects = aspects_asked(asked)
     measured = any(m.signal.aspect in aspects and m.signal.names[:1] != (LOG_KEY,) for m in moves)
     harmful = [m for m in moves if m.harmful and _near(m, noticed, step)]
     fallen = [m for m in moves if m.fallen and m.signal.scope == "inbound" and _near(m, noticed, step)]
-    if Aspect.REQUESTS in aspects_asked(asked):
+    if Aspect.REQUESTS in aspects:
         harmful += fallen
     whole = [m for m in harmful if m.signal.rank >= 0]
     if not asked:  # nobody complained: the time of one route or the slowest answer of a minute is no trouble by itself
@@ -407,7 +408,7 @@ def choose_trouble(
     return next((max(group, key=lambda m: _weight(m, aspects)) for group in groups if group), None)
 
 
-def _weight(move: Move, aspects: list[Aspect]) -> tuple[float, float, str]:
+def _weight(move: Move, aspects: tuple[Aspect, ...]) -> tuple[float, float, str]:
     """Return how well a move shows the trouble: a signal of all the work before one of a part, then the clearest."""
     shift = move.shift
     order = -aspects.index(move.signal.aspect) if move.signal.aspect in aspects else -len(aspects)

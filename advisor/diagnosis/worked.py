@@ -25,7 +25,7 @@ from advisor.diagnosis.knobs import (
     words,
 )
 from advisor.diagnosis.picture import WORDS, Picture, growth_of
-from advisor.diagnosis.work import LOG_KEY, Move, level_of
+from advisor.diagnosis.work import LOG_KEY, LOUD_LEVELS, Move, level_of
 from advisor.evidence import LogAnswer
 from advisor.evidence.aspects import Aspect
 from advisor.evidence.config_diff import KeyChange
@@ -38,7 +38,6 @@ CODE_STRENGTH = 0.8  # a new image may do anything to the work, a little less su
 _LIMIT_WORDS = frozenset("max maximum limit capacity size replicas desired core config quota".split())
 _PLAIN = frozenset("true false none null yes no on off enabled disabled default auto always never".split())
 _OF_ALL_WORK = (Aspect.REQUESTS, Aspect.LATENCY, Aspect.ERRORS)
-_LOUD = ("ERROR", "FATAL", "CRITICAL", "SEVERE", "WARN", "WARNING")
 
 
 def judge_work(c: Candidate, picture: Picture, logs: LogAnswer | None, called: bool = False) -> None:
@@ -222,7 +221,7 @@ def _loud_texts(picture: Picture, logs: LogAnswer, onset: float | None, until: f
     out = [
         known[m.template].sample or m.template
         for m in moves
-        if m.kind in ("new", "more") and m.template in known and level_of(known[m.template]) in _LOUD
+        if m.kind in ("new", "more") and m.template in known and level_of(known[m.template]) in LOUD_LEVELS
     ]
     slack = 3 * picture.signals.step + 60.0
     for e in logs.exceptions:
