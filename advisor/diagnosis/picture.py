@@ -230,7 +230,7 @@ def _read_work(
         *log_signals(gathered.logs, times),
         *_shown_elsewhere(gathered, service, asked, times, step, signals),
     )
-    picture.moves = read_moves(signals, times, None, noticed)
+    picture.moves = read_moves(signals, times, noticed)
 
 
 def _shown_elsewhere(

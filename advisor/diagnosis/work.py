@@ -243,9 +243,7 @@ def log_signal(series: Iterable[Series], times: Array, rank: int) -> AspectSigna
     )
 
 
-def read_moves(
-    signals: tuple[AspectSignal, ...], times: Array, until: float | None, near: float | None
-) -> tuple[Move, ...]:
+def read_moves(signals: tuple[AspectSignal, ...], times: Array, near: float | None) -> tuple[Move, ...]:
     """Return every signal with its change point."""
     usable = [s for s in signals if np.count_nonzero(np.isfinite(s.values)) >= 5]
     if not usable:
@@ -254,8 +252,8 @@ def read_moves(
     if near is not None:  # people notice before a mean shows it: a little later it certainly does
         step = float(times[1] - times[0]) if times.size > 1 else 60.0
         near = min(near + max(120.0, 4 * step), float(times[-1]))
-    shifts = find_shifts(times, matrix, until=until, near=near, worse=0)
-    shifts = _or_recent(times, matrix, until, near, shifts)
+    shifts = find_shifts(times, matrix, near=near)
+    shifts = _or_recent(times, matrix, near, shifts)
     if near is not None:
         shifts = [_not_early(times, s.values, shift, near) for s, shift in zip(usable, shifts, strict=True)]
     return tuple(
@@ -269,9 +267,7 @@ def read_moves(
     )
 
 
-def _or_recent(
-    times: Array, matrix: Array, until: float | None, near: float | None, whole: list[Shift | None]
-) -> list[Shift | None]:
+def _or_recent(times: Array, matrix: Array, near: float | None, whole: list[Shift | None]) -> list[Shift | None]:
     """Return for each series the shift of the whole window, or of its last part where that is far clearer.
 
     Over a day, a slow drift with the hour can hide the step that somebody noticed; over its last part it cannot.
@@ -280,7 +276,7 @@ def _or_recent(
     first = int(np.searchsorted(times, end)) - RECENT_SAMPLES
     if first < RECENT_SAMPLES // 2:
         return whole
-    recent = find_shifts(times[first:], matrix[:, first:], until=until, near=near, worse=0)
+    recent = find_shifts(times[first:], matrix[:, first:], near=near)
     return [
         b if b is not None and not b.censored and (a is None or abs(b.score) > RECENT_CLEARER * abs(a.score)) else a
         for a, b in zip(whole, recent, strict=True)
