@@ -138,7 +138,11 @@ def _middle(c: Candidate, picture: Picture, strength: float, called: bool) -> No
         if not _is_ceiling(move)
         and not (called and move.signal.scope == "outbound")  # a caller's change is not seen in whom we call
         and move.signal.names[:1] != (LOG_KEY,)
-        and (any(metric_fits(p, move.signal.key) for p in phrases) or bool(shared_words(change.key, move.signal.key)))
+        and (
+            any(metric_fits(p, move.signal.key) for p in phrases)
+            # A word shared with what all work moves (`request` in a key and in a metric) says nothing of this key.
+            or (move.signal.aspect not in _OF_ALL_WORK and bool(shared_words(change.key, move.signal.key)))
+        )
         and not speaks_of_another(own_words, change.key, move.signal.key, c.cause.service)
     ]
     if not options:
