@@ -28,7 +28,7 @@ from typing import Any
 
 import pytest
 
-from advisor.cli import _answer
+from advisor.cli.base import answer as _answer
 from advisor.errors import ApprovalExpired
 from advisor.evidence import Series
 from advisor.settings import load_settings

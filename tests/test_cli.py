@@ -24,7 +24,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from advisor.cli import _answer, run
+from advisor.cli import run
+from advisor.cli.base import answer as _answer
 
 MIB = 1024 * 1024
 STEP = 10  # seconds between samples
@@ -516,7 +517,7 @@ def spawn(arguments: list[str], folder: Path, **options: Any) -> subprocess.Pope
 
 def test_help_loads_nothing_heavy_and_is_quick() -> None:
     script = (
-        "import sys, time; from advisor.cli import _answer, run; code = run(['--help']);"
+        "import sys, time; from advisor.cli import run; code = run(['--help']);"
         f" print(code, [m for m in {LAZY!r} if m in sys.modules], time.process_time(), file=sys.stderr)"
     )
     seconds = []

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor.bundle import Bundle, Exchange, Tape
-from advisor.cli import _read_alert
+from advisor.cli.investigating import read_alert as _read_alert
 from advisor.config_file import read_entries
 from advisor.diagnosis.knobs import parse_knobs
 from advisor.errors import ChangeRefused, PlaybookInvalid, SettingsInvalid, SourceMalformed

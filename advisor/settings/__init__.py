@@ -9,21 +9,29 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from advisor.errors import SettingsInvalid, one_line
 from advisor.redaction import redact
-from advisor.values import Risk, digest, load_yaml
+from advisor.settings.approval import ApprovalRules
+from advisor.settings.repositories import Repository
+from advisor.settings.section import SECRET_IN_URL, Section
+from advisor.values import digest, load_yaml
+
+__all__ = [
+    "ApprovalRules",
+    "Repository",
+    "Service",
+    "Settings",
+    "load_settings",
+    "parse_settings",
+    "read_secret",
+]
 
 SETTINGS_BYTES_MAX = 1024 * 1024
 _SECRET_HEADER = re.compile(r"authori[sz]ation|cookie|token|secret|api-?key|password", re.I)
-_SECRET_IN_URL = re.compile(r"://[^/@\s]+:[^/@\s]+@")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _one_or_many(value: Any) -> Any:
@@ -33,7 +41,7 @@ def _one_or_many(value: Any) -> Any:
 Globs = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 
 
-class Prometheus(_Section):
+class Prometheus(Section):
     """Where metrics come from, and how to authenticate there."""
 
     url: str
@@ -42,8 +50,8 @@ class Prometheus(_Section):
     username: str | None = None
     password_env: str | None = None
     password_file: Path | None = None
-    headers: dict[str, str] = {}
-    headers_env: dict[str, str] = {}
+    headers: dict[str, str] = Field(default={})
+    headers_env: dict[str, str] = Field(default={})
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
@@ -57,7 +65,7 @@ class Prometheus(_Section):
     def _check(self) -> Prometheus:
         if not re.match(r"^https?://[^\s/]", self.url):
             raise ValueError(f"url {redact(self.url)!r} is not an http(s) address")
-        if _SECRET_IN_URL.search(self.url):
+        if SECRET_IN_URL.search(self.url):
             raise ValueError("url carries a password; use username and password_env or password_file")
         inline = next((name for name in self.headers if _SECRET_HEADER.search(name)), None)
         if inline is not None:
@@ -67,46 +75,27 @@ class Prometheus(_Section):
         return self
 
 
-class Repository(_Section):
-    """A configuration repository, by path or URL."""
-
-    url: str
-    branch: str = "main"
-    ssh_key_file: Path | None = None
-    timeout_seconds: float = Field(default=60.0, gt=0, le=600)
-
-    @model_validator(mode="after")
-    def _check(self) -> Repository:
-        if self.url.startswith("-") or self.branch.startswith("-") or not self.url.strip():
-            raise ValueError("url and branch may not be empty or begin with '-'")
-        if re.match(r"^\w+::", self.url):
-            raise ValueError(f"url {redact(self.url)!r} names a remote helper; use a path, https, ssh or file")
-        if re.match(r"^https?://[^/\s]*@", self.url) or _SECRET_IN_URL.search(self.url):
-            raise ValueError("url carries a password; use an ssh key, or ~/.netrc for https")
-        return self
-
-
-class Configuration(_Section):
+class Configuration(Section):
     """Where a service's configuration lives: globs inside a repository."""
 
     repository: str
     paths: Globs = ("**",)
 
 
-class LogFiles(_Section):
+class LogFiles(Section):
     """Log files by glob, rotated and gzip ones included."""
 
     files: Globs
 
 
-class Workload(_Section):
+class Workload(Section):
     """What runs the service in a cluster."""
 
     namespace: str
     workload: str
 
 
-class Service(_Section):
+class Service(Section):
     """One service: which series, configuration and logs are its own."""
 
     selector: str
@@ -125,21 +114,7 @@ class Service(_Section):
         return self
 
 
-class ApprovalRules(_Section):
-    """Who may say yes, and until when."""
-
-    approvers: tuple[str, ...] = ()
-    two_person_from_risk: Literal["low", "medium", "high", "never"] = "high"
-    expires_minutes: int = Field(default=30, ge=1, le=240)
-
-    def people_needed(self, risk: Risk) -> int:
-        """Return how many distinct people must approve a change of this risk."""
-        if self.two_person_from_risk == "never":
-            return 1
-        return 2 if risk.rank >= Risk(self.two_person_from_risk).rank else 1
-
-
-class Verification(_Section):
+class Verification(Section):
     """How long recovery is watched before a verdict."""
 
     settle_seconds: int = Field(default=60, ge=0, le=3600)
@@ -147,7 +122,7 @@ class Verification(_Section):
     samples_min: int = Field(default=5, ge=2, le=10_000)
 
 
-class Limits(_Section):
+class Limits(Section):
     """The bounds of one investigation."""
 
     deadline_seconds: float = Field(default=30.0, gt=0, le=600)
@@ -160,15 +135,15 @@ class Limits(_Section):
     neighbour_series_max: int = Field(default=400, ge=1, le=100_000)
 
 
-class Settings(_Section):
+class Settings(Section):
     """The whole of `advisor.yaml`. Relative paths count from the file's own folder (``base``)."""
 
     store: str = "sqlite:///advisor.db"
     state_directory: Path = Path(".advisor")
     model: str | None = None
     prometheus: Prometheus | None = None
-    repositories: dict[str, Repository] = {}
-    services: dict[str, Service] = {}
+    repositories: dict[str, Repository] = Field(default={})
+    services: dict[str, Service] = Field(default={})
     approval: ApprovalRules = ApprovalRules()
     verification: Verification = Verification()
     limits: Limits = Limits()

@@ -1,0 +1,145 @@
+"""Commands with which a person decides: proposals, approve, deny."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from advisor.cli.base import (
+    DEFAULT_CONFIG,
+    AsOption,
+    CommentOption,
+    ConfigOption,
+    JsonOption,
+    Stopped,
+    app,
+    ask,
+    can_ask,
+    command,
+    console_for,
+    open_workflow,
+    person_of,
+    write_json,
+)
+from advisor.errors import ApprovalMissing, SettingsInvalid
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from advisor.proposal import Proposal
+
+DIGEST_CHARACTERS_MIN = 8  # of the hexadecimal digits; fewer could be guessed or met by chance
+
+
+@app.command()
+@command
+def proposals(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List the proposals and where each stands."""
+    found = open_workflow(config).proposals()
+    if as_json:
+        return write_json([{**p.model_dump(mode="json"), "state": state} for p, state in found])
+    from advisor.terminal.tables import print_proposals
+
+    print_proposals(console_for(), found)
+
+
+@app.command()
+@command
+def approve(
+    proposal: Annotated[str, typer.Argument(help="Its id, or the beginning of it.", metavar="PROPOSAL")],
+    person: AsOption = None,
+    comment: CommentOption = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can be asked.")] = False,
+    digest: Annotated[
+        str | None, typer.Option(help="Approve only if the digest begins so.", metavar="PREFIX", show_default=False)
+    ] = None,
+    rollback_on_failure: Annotated[
+        bool, typer.Option("--rollback-on-failure", help="Allow the rollback if verification fails.")
+    ] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an exact change, and make it if you agree."""
+    from advisor.terminal import approval as screen
+
+    who = person_of(person)
+    workflow = open_workflow(config)
+    found, state = workflow.proposal(proposal)
+    console = console_for(to_stderr=as_json)
+    console.print(screen.draw_proposal(found, state, workflow.clock()))
+    _check_digest(found, digest)
+    if not yes:
+        _confirm(console, found, who)
+    Stopped.message = "stopped in the middle of approving; `advisor changes` says whether the change was made"
+    approved = workflow.approve(found.id, who, comment, found.digest, rollback_on_failure)
+    if as_json:
+        document = {
+            "schema": "advisor.approval/v1",
+            "proposal": found.id,
+            "digest": found.digest,
+            "people": list(approved.people),
+            "needed": approved.needed,
+            "change": approved.change.model_dump(mode="json") if approved.change else None,
+        }
+        return write_json(document)
+    if approved.change is None:
+        from advisor.terminal import text
+
+        told = f"{len(approved.people)} of {approved.needed} people approved ({', '.join(approved.people)}); nothing is changed yet"
+        console.print(text(told, "yellow"))
+        console.print(text(f"→ another person: advisor approve {found.id} --as colleague@example.org"))
+        return
+    Stopped.message = f"stopped after change {approved.change.id} was made"
+    console.print(screen.draw_change(approved.change))
+
+
+def _check_digest(proposal: Proposal, prefix: str | None) -> None:
+    if prefix is None:
+        return
+    wanted = prefix.strip().lower().removeprefix("sha256:")
+    if len(wanted) < DIGEST_CHARACTERS_MIN:
+        raise SettingsInvalid(f"--digest {prefix!r}: at least {DIGEST_CHARACTERS_MIN} characters of it are wanted")
+    if not proposal.digest.removeprefix("sha256:").startswith(wanted):
+        raise ApprovalMissing(f"proposal {proposal.id} has another digest than --digest says; nothing was changed")
+
+
+def _confirm(console: Console, proposal: Proposal, person: str) -> None:
+    """Ask for the word that means yes: harder to type by habit where more can go wrong.
+
+    Raises:
+        SettingsInvalid: Nobody can be asked.
+        ApprovalMissing: Another word was typed.
+    """
+    from advisor.values import Risk
+
+    if not can_ask(console):
+        raise SettingsInvalid(
+            f"proposal {proposal.id}: nobody can be asked here (not a terminal); --yes says yes; nothing was changed"
+        )
+    word = "yes" if proposal.risk is Risk.LOW else proposal.service
+    told = f"the name of the service ({word})" if word != "yes" else "yes"
+    from advisor.terminal import safe
+
+    answer = ask(console, f"As {safe(person, 80)}: type {safe(told, 120)} to make exactly this change:")
+    if answer != word:
+        raise ApprovalMissing(f"proposal {proposal.id}: not approved; nothing was changed")
+
+
+@app.command()
+@command
+def deny(
+    proposal: Annotated[str, typer.Argument(help="Its id, or the beginning of it.", metavar="PROPOSAL")],
+    reason: Annotated[str, typer.Option(help="Why not; it is kept.", metavar="TEXT")],
+    person: AsOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Refuse a proposal for good."""
+    who = person_of(person)
+    denial = open_workflow(config).deny(proposal, who, reason)
+    if as_json:
+        return write_json(denial.model_dump(mode="json"))
+    from advisor.terminal import text
+
+    console_for().print(text(f"proposal {denial.proposal_id} is denied by {denial.person}; nothing was changed"))

@@ -1,0 +1,30 @@
+"""Wires the steps to the adapters: the one place that knows settings, sources, store and clock at once. No rules here.
+
+The command line, the console and the API call `Workflow` and nothing deeper. Each module holds one part of the way:
+`investigating`, `deciding`, `delivering`, `rolling_back`, `verifying`, `recording`, over the opened `parts`.
+"""
+
+from __future__ import annotations
+
+from advisor.workflow.delivering import Approved
+from advisor.workflow.files import EXAMPLE_SETTINGS, data_folder, write_example_settings
+from advisor.workflow.investigating import Investigating, Investigation, proposal_view
+from advisor.workflow.parts import Clock, utc_now
+from advisor.workflow.recording import Recording
+from advisor.workflow.verifying import Verifying
+
+__all__ = [
+    "EXAMPLE_SETTINGS",
+    "Approved",
+    "Clock",
+    "Investigation",
+    "Workflow",
+    "data_folder",
+    "proposal_view",
+    "utc_now",
+    "write_example_settings",
+]
+
+
+class Workflow(Investigating, Verifying, Recording):
+    """The steps of the product over one set of settings."""

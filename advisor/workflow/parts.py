@@ -1,0 +1,254 @@
+"""The parts every step needs, opened from the settings when first used: store, key, playbooks, repositories, sources."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor import bundle as bundles
+from advisor.diagnosis.knobs import Knob, parse_knobs
+from advisor.errors import (
+    PlaybookInvalid,
+    SettingsInvalid,
+)
+from advisor.gathering import Sources
+from advisor.incident import Symptom
+from advisor.playbook import Playbook, parse_playbook
+from advisor.redacted import RedactedChanges, RedactedMetrics
+from advisor.redaction import redact
+from advisor.settings import Repository, Service, Settings, read_secret
+
+if TYPE_CHECKING:
+    from advisor.adapters.git_repository import GitRepository
+    from advisor.adapters.prometheus import PrometheusMetrics
+    from advisor.store import Store
+from advisor.workflow.files import data_folder, read_text
+
+KEY_FILE = "signing.key"
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the present instant, to the millisecond."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+class Parts:
+    """The settings, the clock, and what is opened from them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock = utc_now,
+        tape: bundles.Tape | None = None,
+        replay: bool = False,
+    ) -> None:
+        """Keep the parts; nothing is opened yet.
+
+        Args:
+            settings: The whole of `advisor.yaml`.
+            clock: Now; a replay hands in the recorded one.
+            tape: Where exchanges are recorded, or with ``replay`` read from.
+            replay: No source is asked: every answer comes from the tape.
+        """
+        self.settings = settings
+        self.clock = clock
+        self.tape = tape or bundles.Tape()
+        self.replay = replay
+        self._repositories: dict[str, GitRepository] = {}
+
+    @cached_property
+    def state_directory(self) -> Path:
+        """Return the folder for clones, recordings and the signing key; made with owner-only access."""
+        path = self.settings.path(self.settings.state_directory)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsInvalid(
+                f"state_directory {path}: cannot be made: {error.strerror}; set state_directory to a folder that can be written"
+            ) from error
+        return path
+
+    @cached_property
+    def store(self) -> Store:
+        """Return the opened store of records."""
+        from advisor.store import Store
+
+        path = self._sqlite_path
+        return Store.open(f"sqlite:///{path}" if path is not None else self.settings.store, key=self.signing_key)
+
+    @property
+    def _sqlite_path(self) -> Path | None:
+        """Return the database's file, counted from the settings' folder; None for any other store."""
+        url = self.settings.store
+        if not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
+            return None
+        return self.settings.path(url.removeprefix("sqlite:///")).resolve()
+
+    @cached_property
+    def signing_key(self) -> bytes:
+        """Return the server's key, made on first use; owner-only."""
+        path = self.state_directory / KEY_FILE
+        records = self._sqlite_path
+        if records is not None and records.exists() and records.stat().st_size > 0 and not path.exists():
+            raise SettingsInvalid(
+                f"{path}: the signing key is gone, but {records} was signed with it; restore the key from a backup"
+            )
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            key = path.read_bytes()
+            if len(key) < 32:
+                raise SettingsInvalid(
+                    f"{path}: the signing key is damaged ({len(key)} bytes); restore it from a backup"
+                ) from None
+            return key
+        except OSError as error:
+            raise SettingsInvalid(f"{path}: the signing key cannot be made: {error.strerror}") from error
+        key = secrets.token_bytes(32)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        return key
+
+    @cached_property
+    def knobs(self) -> tuple[Knob, ...]:
+        """Return the known mechanisms: those of the settings' playbook folders first, then ours."""
+        found: list[Knob] = []
+        for folder in [*self._own_playbooks, data_folder("playbooks")]:
+            path = folder / "knobs.yaml"
+            if path.is_file():
+                found += parse_knobs(read_text(path), str(path))
+        return tuple(found)
+
+    @property
+    def _own_playbooks(self) -> list[Path]:
+        return [self.settings.path(p) for p in self.settings.playbooks]
+
+    @cached_property
+    def playbooks(self) -> tuple[Playbook, ...]:
+        """Return the playbooks, ours and those of the settings; one of the settings replaces ours of the same name.
+
+        Raises:
+            PlaybookInvalid: A file that breaks the schema, or names a symptom that nothing shows.
+        """
+        known = {s.value for s in Symptom}
+        found: dict[str, Playbook] = {}
+        for folder in [data_folder("playbooks"), *self._own_playbooks]:
+            for path in sorted(folder.glob("*/playbook.yaml")):
+                playbook = parse_playbook(read_text(path), str(path))
+                unknown = sorted(set(playbook.symptoms) - known)
+                if unknown:
+                    raise PlaybookInvalid(
+                        f"playbook {path}: symptoms: {unknown[0]!r} is unknown (known: {', '.join(sorted(known))})"
+                    )
+                found[playbook.name] = playbook
+        return tuple(found[name] for name in sorted(found))
+
+    @property
+    def _required_sources(self) -> tuple[str, ...]:
+        """Return every source that some playbook requires: which one applies is known only after gathering."""
+        return tuple(sorted({source for playbook in self.playbooks for source in playbook.required_sources}))
+
+    def repository(self, name: str) -> GitRepository:
+        """Return a configured repository by name."""
+        from advisor.adapters.git_repository import GitRepository
+
+        if name not in self._repositories:
+            configured = self.settings.repositories[name]
+            self._repositories[name] = GitRepository(
+                name,
+                self._address(configured),
+                configured.branch,
+                self.state_directory / "clones" / f"{name}-{hashlib.sha256(configured.url.encode()).hexdigest()[:12]}",
+                timeout_seconds=configured.timeout_seconds,
+                ssh_key_file=self.settings.path(configured.ssh_key_file) if configured.ssh_key_file else None,
+            )
+        return self._repositories[name]
+
+    def _address(self, configured: Repository) -> str:
+        """Return the repository's address; a path counts from the settings' folder."""
+        url = configured.url
+        if "://" in url or (":" in url.split("/")[0] and not url.startswith(".")):
+            return url
+        return str(self.settings.path(url).resolve())
+
+    def prometheus(self) -> PrometheusMetrics:
+        """Return the configured Prometheus.
+
+        Raises:
+            SettingsInvalid: None is configured, or a secret it needs cannot be read.
+        """
+        from advisor.adapters.prometheus import PrometheusMetrics
+
+        p = self.settings.prometheus
+        if p is None:
+            raise SettingsInvalid("prometheus is not configured; set prometheus.url")
+        path = self.settings.path
+        headers = dict(p.headers)
+        for header, env in p.headers_env.items():
+            headers[header] = read_secret(env, None, f"prometheus.headers_env.{header}") or ""
+        return PrometheusMetrics(
+            p.url,
+            connect_timeout_seconds=p.connect_timeout_seconds,
+            read_timeout_seconds=p.read_timeout_seconds,
+            deadline_seconds=self.settings.limits.deadline_seconds,
+            series_max=self.settings.limits.series_max,
+            retries=p.retries,
+            headers=headers,
+            bearer_token=read_secret(
+                p.bearer_token_env,
+                path(p.bearer_token_file) if p.bearer_token_file else None,
+                "prometheus.bearer_token",
+            ),
+            username=p.username,
+            password=read_secret(
+                p.password_env, path(p.password_file) if p.password_file else None, "prometheus.password"
+            ),
+            ca_file=path(p.ca_file) if p.ca_file else None,
+            certificate_file=path(p.certificate_file) if p.certificate_file else None,
+            key_file=path(p.key_file) if p.key_file else None,
+            insecure_skip_verify=p.insecure_skip_verify,
+            compression=p.compression,
+        )
+
+    def sources(self, service: Service) -> Sources:
+        """Return the sources of a service, recording onto the tape, or playing from it."""
+        metrics = changes = logs = None
+        repository = service.configuration.repository if service.configuration else ""
+        if self.settings.prometheus is not None:
+            metrics = bundles.RecordedMetrics(self.tape, None if self.replay else RedactedMetrics(self.prometheus()))
+        if service.configuration is not None:
+            changes, _branch = self._changes_of(repository)
+        if any(one.logs for one in self.settings.services.values()):
+            from advisor.adapters.log_files import LogFiles
+
+            logs = bundles.RecordedLogs(self.tape, None if self.replay else LogFiles(self.settings.base, redact=redact))
+        return Sources(
+            metrics=metrics,
+            changes=changes,
+            logs=logs if service.logs else None,
+            metrics_name=self.settings.prometheus.url if self.settings.prometheus else "",
+            changes_name=repository,
+            logs_name=", ".join(pattern for entry in service.logs for pattern in entry.files),
+            changes_of=self._changes_of,
+            neighbour_logs=logs,
+            services=self.settings.services,
+        )
+
+    def _changes_of(self, repository: str) -> tuple[bundles.RecordedChanges, str]:
+        """Return a configured repository's history with its branch, recording onto the tape, or playing from it."""
+        inner = None if self.replay else RedactedChanges(self.repository(repository))
+        return bundles.RecordedChanges(self.tape, inner), self.settings.repositories[repository].branch
+
+    def _tape_path(self, incident_id: str) -> Path:
+        return self.state_directory / "tapes" / f"{incident_id}.jsonl"
