@@ -5,7 +5,7 @@ The class of an error answers two questions: may the same call succeed later, an
 ```
 AdvisorError
   SourceError        nothing changed   SourceUnavailable (retry) · SourceRefused · SourceMalformed
-  ModelError         nothing changed   ModelUnavailable (retry) · ModelAnswerInvalid
+  ModelError         nothing changed   ModelUnavailable (retry) · ModelRefused · ModelAnswerInvalid
   PlaybookError      nothing changed   PlaybookInvalid · PlaybookUnknown
   SettingsInvalid    nothing changed
   RecordUnknown      nothing changed
@@ -64,6 +64,10 @@ class ModelUnavailable(ModelError):
     """The model did not answer; the same call may succeed later."""
 
     retriable = True
+
+
+class ModelRefused(ModelError):
+    """The model's side says no for good (key, quota, unknown model), or our own budget is used up."""
 
 
 class ModelAnswerInvalid(ModelError):

@@ -16,12 +16,14 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from advisor.errors import SettingsInvalid, one_line
 from advisor.redaction import redact
 from advisor.settings.approval import ApprovalRules
+from advisor.settings.model import Model
 from advisor.settings.repositories import Repository
 from advisor.settings.section import SECRET_IN_URL, Section
 from advisor.values import digest, load_yaml
 
 __all__ = [
     "ApprovalRules",
+    "Model",
     "Repository",
     "Service",
     "Settings",
@@ -140,7 +142,7 @@ class Settings(Section):
 
     store: str = "sqlite:///advisor.db"
     state_directory: Path = Path(".advisor")
-    model: str | None = None
+    model: Model | None = None
     prometheus: Prometheus | None = None
     repositories: dict[str, Repository] = Field(default={})
     services: dict[str, Service] = Field(default={})
