@@ -126,7 +126,8 @@ def test_an_unknown_key_is_refused_by_its_name(path: str) -> None:
         ("limits.deadline_seconds", -1, "greater than 0"),
         ("limits.points_max", 10**30, "limits.points_max"),
         ("verification.samples_min", 1, "greater than or equal to 2"),
-        ("model", {"name": "x"}, "valid string"),
+        ("model", {"name": "x"}, "PROVIDER:NAME"),
+        ("model", 7, "valid dictionary"),
         ("store", ["x"], "valid string"),
     ],
 )
