@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from advisor.cli.base import JsonOption, Stopped, app, command, console_for, say, write_json
 from advisor.errors import SettingsInvalid
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command("eval")

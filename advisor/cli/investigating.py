@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,9 +23,6 @@ from advisor.cli.base import (
     write_json,
 )
 from advisor.errors import SettingsInvalid, one_line
-
-if TYPE_CHECKING:
-    pass
 
 ALERT_BYTES_MAX = 1024 * 1024
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,10 +20,6 @@ from advisor.cli.base import (
     write_json,
 )
 from advisor.errors import one_line
-
-if TYPE_CHECKING:
-    pass
-
 
 playbooks_app = typer.Typer(help="List, show or check playbooks.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(playbooks_app, name="playbooks")

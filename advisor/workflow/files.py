@@ -7,17 +7,12 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from advisor.errors import (
     PlaybookInvalid,
     SettingsInvalid,
     one_line,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 EXAMPLE_SETTINGS = """\
 # Settings of the advisor. Unknown keys are refused; secrets stand in the environment or in files, never here.

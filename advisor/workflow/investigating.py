@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from advisor import bundle as bundles
 from advisor.diagnosis import Assessment, Remedy
@@ -30,9 +30,6 @@ from advisor.proposal import Draft, Proposal, RepositoryName, build_proposal
 from advisor.redaction import redact
 from advisor.settings import Service
 from advisor.values import digest, format_instant, parse_instant
-
-if TYPE_CHECKING:
-    pass
 from advisor.workflow.files import fresh_id, write_whole
 from advisor.workflow.parts import Parts
 
