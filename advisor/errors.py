@@ -12,6 +12,7 @@ AdvisorError
   NotPermitted       nothing changed   ApprovalMissing · ApprovalExpired · ApprovalMismatch · ApprovalResolved ·
                                        ApproverNotAllowed
   ChangeError        ChangeConflict (base moved; nothing written) · ChangeRefused (nothing written)
+                     ChangeCollision (a conflict: later edits on the same lines; nothing written)
                      ChangeUncertain (we cannot tell; stop and call a person, never retry)
   StoreError         StoreUnavailable (retry)
   AuditError         AuditUnavailable (then nothing may change) · AuditBroken (the chain does not verify)
@@ -134,6 +135,21 @@ class ChangeError(AdvisorError):
 
 class ChangeConflict(ChangeError):
     """The branch or the touched lines moved on; nothing was written."""
+
+
+class ChangeCollision(ChangeConflict):
+    """Later edits stand on the lines that were to be taken back; nothing was written.
+
+    Attributes:
+        paths: The files that collide.
+        commits: The commits that collide, newest first, each as id, subject and author.
+    """
+
+    def __init__(self, message: str, paths: tuple[str, ...], commits: tuple[tuple[str, str, str], ...]) -> None:
+        """Keep what a person needs to choose from."""
+        super().__init__(message)
+        self.paths = paths
+        self.commits = commits
 
 
 class ChangeRefused(ChangeError):

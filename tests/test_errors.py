@@ -32,6 +32,7 @@ TREE = {
     "ApproverNotAllowed": "NotPermitted",
     "ChangeError": "AdvisorError",
     "ChangeConflict": "ChangeError",
+    "ChangeCollision": "ChangeConflict",
     "ChangeRefused": "ChangeError",
     "ChangeUncertain": "ChangeError",
     "StoreError": "AdvisorError",
