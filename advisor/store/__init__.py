@@ -13,7 +13,7 @@ functions.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -41,6 +41,7 @@ from advisor.errors import (
 from advisor.lifecycle import PENDING, Event, State, advance
 from advisor.proposal import Proposal
 from advisor.store import schema
+from advisor.store.bound import check_tables
 from advisor.store.database import Database, explain, open_database
 from advisor.store.mirror import HeldMirror, Mirror
 from advisor.values import Instant, Record, canonical_json, digest
@@ -106,6 +107,10 @@ class Store:
         self._database = database
         self._key = key
         self._mirror = Mirror(database.path, key)
+        # Called before an intent is recorded (what it raises, nothing is done) and after an outcome was. The workflow
+        # has the head of the audit anchored outside here.
+        self.before_intent: Callable[[Change, datetime], None] = _nothing
+        self.after_outcome: Callable[[Change, datetime], None] = _nothing
 
     @classmethod
     def open(cls, url: str, key: bytes, busy_seconds: float = BUSY_SECONDS) -> Store:
@@ -154,7 +159,7 @@ class Store:
                     body=body,
                 )
             )
-            self._audit(connection, at, _SYSTEM, "incident.record", incident_id, {"report": digest(report)})
+            self._audit(connection, at, _SYSTEM, "incident.record", incident_id, {"report": digest(body.encode())})
 
     def incident(self, incident_id: str) -> dict[str, Any]:
         """Return the report of an incident, by its id or the beginning of it.
@@ -308,6 +313,7 @@ class Store:
             AuditUnavailable: Nothing changed.
         """
         table = schema.proposals
+        self.before_intent(change, at)
         with self._writing() as connection:
             swapped = connection.execute(
                 update(table)
@@ -338,6 +344,7 @@ class Store:
                 "digest": change.digest,
                 "commit": change.commit,
                 "base": change.base,
+                "record": digest(change),
                 "approved_by": ", ".join(change.approvers),
             }
             self._audit(connection, at, _SYSTEM, "change.begin_delivery", change.id, details)
@@ -359,20 +366,20 @@ class Store:
         Raises:
             IllegalTransition: No delivery of it is under way.
         """
+        reason = one_line(reason)
         with self._writing() as connection:
             row = self._row_under_way(connection, change)
             if State(row.state) is State.UNCERTAIN and outcome is Outcome.UNCERTAIN:
                 return  # asked again, and again no answer
             self._step(connection, row, _OUTCOMES[outcome])
-            connection.execute(
-                update(schema.changes).where(schema.changes.c.id == change.id).values(reason=one_line(reason))
-            )
+            connection.execute(update(schema.changes).where(schema.changes.c.id == change.id).values(reason=reason))
             details = {"commit": change.commit, "reason": reason}
             self._audit(connection, at, _SYSTEM, f"change.{_OUTCOMES[outcome].value}", change.id, details)
             if outcome is Outcome.DELIVERED:
                 self._settle_rolled_back(connection, row.rolls_back, Event.ROLL_BACK, at, change.id)
             elif outcome is not Outcome.UNCERTAIN:
                 self._settle_rolled_back(connection, row.rolls_back, Event.ABANDON_ROLLBACK, at, reason)
+        self.after_outcome(change, at)
 
     def begin_rollback(self, change: Change, proposal: Proposal, approval: Approval) -> None:
         """Keep a rollback's proposal and approval, and that the change is being taken back, in one step.
@@ -510,12 +517,13 @@ class Store:
         mirror = self._mirror.read()  # before the entries: it can only lag behind them
         with self._database.reading() as connection:
             entries, head = self._audit_entries(connection), self._head(connection)
-        if entries and mirror is None and self._mirror.exists_for_files:
-            raise AuditBroken(
-                f"audit: the mirror of the head is missing ({self._mirror.path}); without it a cut-off end"
-                " would not be seen"
-            )
-        count = audit.verify(entries, self._key, head, mirror)
+            if entries and mirror is None and self._mirror.exists_for_files:
+                raise AuditBroken(
+                    f"audit: the mirror of the head is missing ({self._mirror.path}); without it a cut-off end"
+                    " would not be seen"
+                )
+            count = audit.verify(entries, self._key, head, mirror)
+            check_tables(connection, entries)
         remade = next((e for e in entries if e.action == MIRROR_REMADE), None)
         if remade is not None:
             raise AuditBroken(
@@ -715,12 +723,14 @@ class Store:
         """Move on the change that a rollback is about, and the one that that change had taken back itself."""
         if change_id is None:
             return
+        if not self._knows_change(connection, change_id):
+            return  # its record was lost, and it was taken back from the undo journal or the history
         row = self._row_of_change(connection, change_id)
         if State(row.state) is not State.ROLLING_BACK:
             return
         self._step(connection, row, event)
         self._audit(connection, at, _SYSTEM, f"change.{event.value}", change_id, {"by": why})
-        if event is Event.ROLL_BACK and row.rolls_back is not None:
+        if event is Event.ROLL_BACK and row.rolls_back is not None and self._knows_change(connection, row.rolls_back):
             first = self._row_of_change(connection, row.rolls_back)
             if State(first.state) is State.ROLLED_BACK:
                 self._step(connection, first, Event.REINSTATE)
@@ -744,6 +754,10 @@ class Store:
         if row is None:
             raise RecordUnknown(f"no {what} has the id {one_line(record_id, 80)!r}")
         return row
+
+    def _knows_change(self, connection: Connection, change_id: str) -> bool:
+        table = schema.changes
+        return connection.execute(select(table.c.id).where(table.c.id == change_id)).one_or_none() is not None
 
     def _row_of_change(self, connection: Connection, change_id: str) -> Row[Any]:
         change = self._row(connection, schema.changes, change_id, "change")
@@ -790,6 +804,10 @@ class Store:
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise StoreError(f"{self._shown}: a {kind.__name__.lower()} on record cannot be read ({where})") from error
+
+
+def _nothing(change: Change, at: datetime) -> None:
+    """Stand for nobody who wants to know."""
 
 
 def _body(record: Record) -> str:
