@@ -283,6 +283,7 @@ OTHER_VALUES: dict[str, object] = {
     "inverse_tree": "2" * 40,
     "inverse_patch_digest": "sha256:00",
     "rollback_rehearsed": False,
+    "paths": ("apps/other.yaml",),
     "evidence_digest": "sha256:00",
     "policy_version": "sha256:00",
     "verification": VerificationPlan(window_seconds=1),

@@ -79,6 +79,7 @@ class Proposal(Record):
         view_digest: Of the text in ``diff``: what the approver saw is bound as well.
         inverse_tree: The tree that the rehearsed inverse gave: byte for byte that of the base.
         inverse_patch_digest: Of the bytes of the patch from tree back to ``inverse_tree``.
+        paths: The files of the patch, in its order: what rules of approval that name paths are held against.
         rolls_back: The change that this takes back; None for a remedy.
         proposer: Who drafted it; that person may not approve it.
         nonce: Chance, given by the caller: the same edit proposed twice is two proposals.
@@ -102,6 +103,7 @@ class Proposal(Record):
     inverse_tree: str
     inverse_patch_digest: str
     rollback_rehearsed: bool
+    paths: tuple[str, ...] = ()
     evidence_digest: str
     policy_version: str
     verification: VerificationPlan
@@ -353,6 +355,7 @@ def seal(
         inverse_tree=inverse[0] if inverse else "",
         inverse_patch_digest=digest(inverse[1] if inverse else b""),
         rollback_rehearsed=inverse is not None,
+        paths=tuple(_storable(file.path) for file in parse_patch(patch)),
         guardrails=guardrails,
         warnings=tuple(warnings),
         created_at=created_at,
@@ -361,6 +364,11 @@ def seal(
         digest="",
     )
     return Proposal.model_validate({**proposal.model_dump(), "digest": digest_of(proposal)})
+
+
+def _storable(path: str) -> str:
+    # Bytes that are no UTF-8 come as lone surrogates, which no database and no JSON text takes.
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def describe(action: Action) -> str:
