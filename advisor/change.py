@@ -93,9 +93,15 @@ class CommitPlan(Record):
 
 
 class Outcome(StrEnum):
-    """How a delivery ended; the words are those of the lifecycle's states."""
+    """How a delivery ended, or where it stands for now.
+
+    `OPENED`: on a branch of its own, waiting to be merged. `MERGED`, `CLOSED`: what people made of that.
+    """
 
     DELIVERED = "delivered"
+    OPENED = "opened"
+    MERGED = "merged"
+    CLOSED = "closed"
     CONFLICT = "conflict"
     REFUSED = "refused"
     EXPIRED = "expired"

@@ -26,6 +26,7 @@ class State(StrEnum):
     CONFLICT = "conflict"
     REFUSED = "refused"
     UNCERTAIN = "uncertain"
+    AWAITING_MERGE = "awaiting_merge"  # on a branch of its own; the main branch is as it was
     DELIVERED = "delivered"
     VERIFYING = "verifying"
     PASSED = "passed"
@@ -49,6 +50,9 @@ class Event(StrEnum):
     CONFLICT = "conflict"
     REFUSE = "refuse"
     LOSE = "lose"  # the remote fell silent: we cannot tell
+    OPEN = "open"  # offered on a branch of its own, or as a pull request
+    MERGE = "merge"  # what was offered stands on the main branch, to the byte
+    CLOSE = "close"  # somebody closed it unmerged
     BEGIN_VERIFICATION = "begin_verification"
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     FAIL = "fail"
@@ -91,6 +95,22 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.UNCERTAIN, Event.CONFLICT): State.CONFLICT,
     (State.UNCERTAIN, Event.REFUSE): State.REFUSED,
     (State.UNCERTAIN, Event.EXPIRE): State.EXPIRED,
+    # A commit that is offered for merging. A look may find it merged or closed before its opening was ever recorded.
+    **{
+        (state, event): after
+        for state in (State.DELIVERING, State.UNCERTAIN)
+        for event, after in (
+            (Event.OPEN, State.AWAITING_MERGE),
+            (Event.MERGE, State.DELIVERED),
+            (Event.CLOSE, State.REFUSED),
+        )
+    },
+    (State.AWAITING_MERGE, Event.MERGE): State.DELIVERED,
+    (State.AWAITING_MERGE, Event.CLOSE): State.REFUSED,
+    (State.AWAITING_MERGE, Event.CONFLICT): State.CONFLICT,
+    (State.AWAITING_MERGE, Event.REFUSE): State.REFUSED,
+    (State.AWAITING_MERGE, Event.EXPIRE): State.EXPIRED,
+    (State.AWAITING_MERGE, Event.LOSE): State.UNCERTAIN,
     (State.DELIVERED, Event.BEGIN_VERIFICATION): State.VERIFYING,
     (State.VERIFYING, Event.PASS): State.PASSED,
     (State.VERIFYING, Event.FAIL): State.FAILED,
@@ -111,7 +131,15 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 # States in which someone or something still has to act; all others rest.
 PENDING = frozenset(
-    {State.PROPOSED, State.GRANTED, State.DELIVERING, State.UNCERTAIN, State.VERIFYING, State.ROLLING_BACK}
+    {
+        State.PROPOSED,
+        State.GRANTED,
+        State.DELIVERING,
+        State.UNCERTAIN,
+        State.AWAITING_MERGE,
+        State.VERIFYING,
+        State.ROLLING_BACK,
+    }
 )
 # States in which the change stands on the branch.
 ON_BRANCH = frozenset(_ON_BRANCH)

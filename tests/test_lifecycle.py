@@ -15,8 +15,11 @@ PAIRS = list(itertools.product(State, Event))
 LEGAL = {
     "proposed": "approve>proposed grant>granted deny>denied expire>expired supersede>superseded",
     "granted": "expire>expired supersede>superseded begin_delivery>delivering",
-    "delivering": "deliver>delivered conflict>conflict refuse>refused lose>uncertain expire>expired",
-    "uncertain": "deliver>delivered conflict>conflict refuse>refused expire>expired",
+    "delivering": "deliver>delivered conflict>conflict refuse>refused lose>uncertain expire>expired"
+    " open>awaiting_merge merge>delivered close>refused",
+    "uncertain": "deliver>delivered conflict>conflict refuse>refused expire>expired"
+    " open>awaiting_merge merge>delivered close>refused",
+    "awaiting_merge": "merge>delivered close>refused conflict>conflict refuse>refused expire>expired lose>uncertain",
     "delivered": "begin_verification>verifying begin_rollback>rolling_back",
     "verifying": "pass>passed fail>failed leave_open>inconclusive err>error begin_verification>verifying"
     " begin_rollback>rolling_back",
@@ -58,6 +61,16 @@ def test_nothing_is_delivered_that_was_not_granted() -> None:
     assert before == {State.GRANTED}
     assert granted == {State.PROPOSED}
     assert {state for (state, event) in TRANSITIONS if event is Event.DELIVER} == {
+        State.DELIVERING,
+        State.UNCERTAIN,
+    }
+    # What is offered for merging was begun with a grant as well.
+    assert {state for (state, event) in TRANSITIONS if event in (Event.OPEN, Event.MERGE)} == {
+        State.DELIVERING,
+        State.UNCERTAIN,
+        State.AWAITING_MERGE,
+    }
+    assert {state for (state, _), after in TRANSITIONS.items() if after is State.AWAITING_MERGE} == {
         State.DELIVERING,
         State.UNCERTAIN,
     }

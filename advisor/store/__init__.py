@@ -38,7 +38,7 @@ from advisor.errors import (
     StoreError,
     one_line,
 )
-from advisor.lifecycle import PENDING, Event, State, advance
+from advisor.lifecycle import ON_BRANCH, PENDING, Event, State, advance
 from advisor.proposal import Proposal
 from advisor.store import schema
 from advisor.store.bound import check_tables
@@ -57,11 +57,16 @@ _ANSWERS: dict[str, type[Approval | Denial | Expiry]] = {
 }
 _OUTCOMES = {
     Outcome.DELIVERED: Event.DELIVER,
+    Outcome.OPENED: Event.OPEN,
+    Outcome.MERGED: Event.MERGE,
+    Outcome.CLOSED: Event.CLOSE,
     Outcome.CONFLICT: Event.CONFLICT,
     Outcome.REFUSED: Event.REFUSE,
     Outcome.EXPIRED: Event.EXPIRE,
     Outcome.UNCERTAIN: Event.LOSE,
 }
+# An outcome that settles nothing yet, with the state in which hearing it again is no news.
+_UNSETTLED = {Outcome.UNCERTAIN: State.UNCERTAIN, Outcome.OPENED: State.AWAITING_MERGE}
 _VERDICTS = {
     Verdict.PASSED: Event.PASS,
     Verdict.FAILED: Event.FAIL,
@@ -360,6 +365,22 @@ class Store:
             self._row_under_way(connection, change)
             self._audit(connection, at, _SYSTEM, "change.resume_delivery", change.id, {"commit": change.commit})
 
+    def begin_merge(self, change: Change, at: datetime) -> None:
+        """Keep the intent to merge what is offered.
+
+        Raises:
+            IllegalTransition: It is not waiting to be merged.
+            AuditUnavailable: Nothing changed.
+        """
+        with self._writing() as connection:
+            row = self._row_under_way(connection, change)
+            advance(State(row.state), Event.MERGE)
+            self._audit(connection, at, _SYSTEM, "change.begin_merge", change.id, {"commit": change.commit})
+
+    def stands(self, proposal_id: str) -> bool:
+        """Return whether what a proposal became stands on its branch now."""
+        return self.state_of(proposal_id) in ON_BRANCH
+
     def record_outcome(self, change: Change, outcome: Outcome, reason: str, at: datetime) -> None:
         """Keep how a delivery ended; of a rollback, also where that leaves the change it takes back.
 
@@ -369,15 +390,15 @@ class Store:
         reason = one_line(reason)
         with self._writing() as connection:
             row = self._row_under_way(connection, change)
-            if State(row.state) is State.UNCERTAIN and outcome is Outcome.UNCERTAIN:
+            if _UNSETTLED.get(outcome) is State(row.state):
                 return  # asked again, and again no answer
             self._step(connection, row, _OUTCOMES[outcome])
             connection.execute(update(schema.changes).where(schema.changes.c.id == change.id).values(reason=reason))
             details = {"commit": change.commit, "reason": reason}
             self._audit(connection, at, _SYSTEM, f"change.{_OUTCOMES[outcome].value}", change.id, details)
-            if outcome is Outcome.DELIVERED:
+            if outcome in (Outcome.DELIVERED, Outcome.MERGED):
                 self._settle_rolled_back(connection, row.rolls_back, Event.ROLL_BACK, at, change.id)
-            elif outcome is not Outcome.UNCERTAIN:
+            elif outcome not in _UNSETTLED:
                 self._settle_rolled_back(connection, row.rolls_back, Event.ABANDON_ROLLBACK, at, reason)
         self.after_outcome(change, at)
 
@@ -766,7 +787,8 @@ class Store:
     def _row_under_way(self, connection: Connection, change: Change) -> Row[Any]:
         begun = self._row(connection, schema.changes, change.id, "change")
         row = self._row(connection, schema.proposals, begun.proposal_id, "proposal")
-        if State(row.state) not in (State.DELIVERING, State.UNCERTAIN) or begun.body != _body(change):
+        under_way = (State.DELIVERING, State.UNCERTAIN, State.AWAITING_MERGE)
+        if State(row.state) not in under_way or self._read(Change, begun.body) != change:
             raise IllegalTransition(f"change {change.id}: no delivery of it is under way ({row.state})")
         return row
 
