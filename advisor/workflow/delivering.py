@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from advisor.approval import Approval, Grant, grant
 from advisor.change import Change, deliver, reconcile
-from advisor.errors import (
-    ChangeConflict,
-    NotPermitted,
-)
-from advisor.lifecycle import State
+from advisor.errors import ApprovalMissing, ChangeConflict, NotPermitted
+from advisor.lifecycle import ON_BRANCH, State
 from advisor.proposal import Proposal
-
-if TYPE_CHECKING:
-    pass
+from advisor.workflow.in_hand import WAIT_SECONDS, in_hand
 from advisor.workflow.parts import Parts
 
 
@@ -45,13 +40,23 @@ class Delivering(Parts):
                 f" `advisor investigate {proposal.service}` proposes anew"
             )
 
-    def _deliver(self, proposal: Proposal) -> Change:
-        granted = self._grant(proposal)
-        try:
-            return deliver(self.repository(proposal.repository.name), self.store, proposal, granted, self.clock())
-        except ChangeConflict as conflict:
-            self.store.supersede(proposal.id, str(conflict), self.clock())
-            raise
+    def _deliver(self, proposal: Proposal, wait_seconds: float = WAIT_SECONDS) -> Change:
+        with self._in_hand(proposal, wait_seconds):
+            if (carried_on := self._carried_on(proposal)) is not None:
+                return carried_on
+            granted = self._grant(proposal)
+            try:
+                return deliver(self.repository(proposal.repository.name), self.store, proposal, granted, self.clock())
+            except ChangeConflict as conflict:
+                self.store.supersede(proposal.id, str(conflict), self.clock())
+                raise
+
+    def _in_hand(self, proposal: Proposal, wait_seconds: float = WAIT_SECONDS) -> AbstractContextManager[None]:
+        return in_hand(self.state_directory / "in-hand", proposal.id, wait_seconds)
+
+    def _carried_on(self, proposal: Proposal) -> Change | None:
+        """Return the change if another process brought it onto the branch while this one waited for its turn."""
+        return self.store.change_of(proposal.id) if self.store.state_of(proposal.id) in ON_BRANCH else None
 
     def _grant(self, proposal: Proposal) -> Grant:
         answers = self.store.answers(proposal.id)
@@ -59,17 +64,21 @@ class Delivering(Parts):
             proposal, answers, self.settings.approval, self.settings.policy_version, self.clock(), self.signing_key
         )
 
-    def _resume(self, proposal: Proposal) -> Approved:
+    def _resume(self, proposal: Proposal, wait_seconds: float = WAIT_SECONDS) -> Approved:
         """Carry on a delivery that was granted but has no recorded outcome, such as after a crash."""
         people = tuple(a.person for a in self.store.answers(proposal.id) if isinstance(a, Approval))
+        if self.store.change_of(proposal.id) is None:
+            return Approved(proposal, people, len(people), self._deliver(proposal, wait_seconds))
+        with self._in_hand(proposal, wait_seconds):
+            change = self._carried_on(proposal) or self._reconcile(proposal)
+        return Approved(proposal, people, len(people), change)
+
+    def _reconcile(self, proposal: Proposal) -> Change:
         begun = self.store.change_of(proposal.id)
-        if begun is None:
-            return Approved(proposal, people, len(people), self._deliver(proposal))
+        if begun is None:  # an intent is never taken away; this is for the type checker and for -O
+            raise ApprovalMissing(f"proposal {proposal.id}: no delivery of it is under way")
         try:
             granted = self._grant(proposal)
         except NotPermitted:
             granted = None
-        change = reconcile(
-            self.repository(proposal.repository.name), self.store, proposal, begun, granted, self.clock()
-        )
-        return Approved(proposal, people, len(people), change)
+        return reconcile(self.repository(proposal.repository.name), self.store, proposal, begun, granted, self.clock())

@@ -67,15 +67,16 @@ class RollingBack(Deciding):
 
         change = self.store.change(change_id)
         plan = plan or self.plan_rollback(change.id)
-        return roll_back(
-            self.repository(change.repository.name),
-            self.store,
-            change,
-            plan,
-            person=person,
-            rules=self.settings.approval,
-            policy_version=self.settings.policy_version,
-            now=self.clock(),
-            key=self.signing_key,
-            comment=redact(comment),
-        )
+        with self._in_hand(plan.proposal):
+            return roll_back(
+                self.repository(change.repository.name),
+                self.store,
+                change,
+                plan,
+                person=person,
+                rules=self.settings.approval,
+                policy_version=self.settings.policy_version,
+                now=self.clock(),
+                key=self.signing_key,
+                comment=redact(comment),
+            )
