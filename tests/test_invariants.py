@@ -1,7 +1,6 @@
 """The invariants of the gate, each against a monitor or a model that shares no code with what it watches.
 
 1. No byte changes without a recorded, unexpired, unused approval whose digest recomputes from what is written.
-2. A flipped byte of patch, base, expiry, approver or signature is refused.
 6. A rollback restores the bytes or refuses by name; never a third thing.
 9. Any tampering with the audit is found.
 
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from advisor.adapters.git_repository import GitRepository
 from advisor.approval import Approval, Choice, Grant, decide, expire, grant, people_needed
@@ -37,7 +35,6 @@ from advisor.errors import (
     ChangeConflict,
     ChangeRefused,
     NotPermitted,
-    SourceError,
 )
 from advisor.lifecycle import State
 from advisor.playbook import Action
@@ -64,7 +61,6 @@ from tests.support.gate import (
     FakeRepository,
     altered,
     approve,
-    fake_with_cause,
     git,
     new_remote,
     propose,
@@ -74,7 +70,6 @@ from tests.support.gate import (
 
 SIZE = float(os.environ.get("ADVISOR_PROOF_SIZE", "1"))
 STEPS = int(10_000 * SIZE)
-FLIPS = int(5_000 * SIZE)
 HISTORIES = int(200 * SIZE)
 TAMPERINGS = int(300 * SIZE)
 LONG = pytest.mark.timeout(900 * max(1, SIZE))  # a loaded machine is slow, not wrong
@@ -398,157 +393,6 @@ def test_invariant_1_no_change_without_a_recorded_live_unused_grant_of_its_bytes
     assert seen["recover"] > STEPS / 1000, seen
 
 
-# --- 2: flipped bytes ----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Sealed:
-    """A granted proposal as it is stored: bytes that somebody may touch."""
-
-    repository: FakeRepository
-    proposal: Proposal
-    approvals: tuple[Approval, ...]
-
-    def deliver(self) -> None:
-        """Do what the workflow does with stored bytes: read, grant, deliver."""
-        store = _Ledger()
-        made = grant(self.proposal, self.approvals, RULES, POLICY, NOW + timedelta(minutes=1), KEY)
-        deliver(self.repository, store, self.proposal, made, NOW + timedelta(minutes=1))
-
-
-class _Ledger:
-    def begin_delivery(self, change: Change, at: datetime) -> None: ...
-
-    def resume_delivery(self, change: Change, at: datetime) -> None: ...
-
-    def record_outcome(self, change: Change, outcome: object, reason: str, at: datetime) -> None: ...
-
-    def supersede(self, proposal_id: str, reason: str, at: datetime) -> None: ...
-
-
-def sealed() -> Sealed:
-    repository, commit = fake_with_cause()
-    proposal = propose(repository, revert_action(commit), risk=Risk.HIGH)
-    return Sealed(repository, proposal, (approve(proposal, ALICE), approve(proposal, BOB)))
-
-
-def flipped(data: bytes, chance: random.Random) -> bytes:
-    place = chance.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ (1 << chance.randrange(8))]) + data[place + 1 :]
-
-
-def flip_field(text: str, name: str, chance: random.Random) -> bytes:
-    """Flip one bit inside the value of one field of a JSON text."""
-    fields = json.loads(text)
-    value = fields[name]
-    raw = json.dumps(value, ensure_ascii=False).encode() if not isinstance(value, str) else value.encode()
-    marker = "@@flip@@"
-    around = json.dumps({**fields, name: marker}, ensure_ascii=False).encode()
-    inner = flipped(raw, chance)
-    quoted = b'"' + inner + b'"' if isinstance(value, str) else inner
-    return around.replace(f'"{marker}"'.encode(), quoted)
-
-
-TARGETS: dict[str, Callable[[Sealed, random.Random], bool]] = {}
-
-
-def target(name: str) -> Callable[[Callable[[Sealed, random.Random], bool]], Callable[[Sealed, random.Random], bool]]:
-    def keep(function: Callable[[Sealed, random.Random], bool]) -> Callable[[Sealed, random.Random], bool]:
-        TARGETS[name] = function
-        return function
-
-    return keep
-
-
-@target("patch")
-def _(scene: Sealed, chance: random.Random) -> bool:
-    files = dict(scene.repository.trees[scene.proposal.tree])
-    path = chance.choice(sorted(files))
-    files[path] = flipped(files[path], chance)
-    scene.repository.trees[scene.proposal.tree] = files
-    return True
-
-
-def _flip_proposal(scene: Sealed, raw: bytes) -> bool:
-    try:
-        other = Proposal.model_validate_json(raw)
-    except (ValidationError, UnicodeDecodeError):
-        return True  # cannot even be read: as refused as can be
-    if other == scene.proposal:
-        return False  # a blank of the JSON text; nothing was changed
-    scene.proposal = other
-    return True
-
-
-def _flip_approval(scene: Sealed, raw: bytes) -> bool:
-    first, *rest = scene.approvals
-    try:
-        other = Approval.model_validate_json(raw)
-    except (ValidationError, UnicodeDecodeError):
-        return True
-    if other == first:
-        return False
-    scene.approvals = (other, *rest)
-    return True
-
-
-@target("proposal")
-def _(scene: Sealed, chance: random.Random) -> bool:
-    return _flip_proposal(scene, flipped(scene.proposal.model_dump_json().encode(), chance))
-
-
-@target("approval")
-def _(scene: Sealed, chance: random.Random) -> bool:
-    return _flip_approval(scene, flipped(scene.approvals[0].model_dump_json().encode(), chance))
-
-
-for _name in ("base", "tree", "patch_digest", "inverse_tree", "expires_at", "created_at", "digest", "proposer", "diff"):
-
-    @target(f"proposal.{_name}")
-    def _(scene: Sealed, chance: random.Random, name: str = _name) -> bool:
-        return _flip_proposal(scene, flip_field(scene.proposal.model_dump_json(), name, chance))
-
-
-for _name in ("person", "signature", "digest", "at", "policy_version", "rollback_on_failure"):
-
-    @target(f"approval.{_name}")
-    def _(scene: Sealed, chance: random.Random, name: str = _name) -> bool:
-        return _flip_approval(scene, flip_field(scene.approvals[0].model_dump_json(), name, chance))
-
-
-@LONG
-def test_invariant_2_a_flipped_byte_is_refused() -> None:
-    """5,000 flips over patch, base, expiry, approver, signature and all else that is stored."""
-    start = sealed()
-    start_head = start.repository.head_commit
-    untouched = start.repository.trees[start.proposal.tree]
-    chance = random.Random(2)
-    done: Counter[str] = Counter()
-    refused_by: Counter[str] = Counter()
-    names = sorted(TARGETS)
-    while sum(done.values()) < FLIPS:
-        name = names[sum(done.values()) % len(names)]
-        start.repository.trees[start.proposal.tree] = untouched
-        scene = Sealed(start.repository, start.proposal, start.approvals)
-        if not TARGETS[name](scene, chance):
-            continue
-        done[name] += 1
-        unreadable = scene == start and scene.repository.trees[start.proposal.tree] == untouched
-        if unreadable:
-            refused_by["unreadable"] += 1
-            continue
-        with pytest.raises((NotPermitted, ChangeRefused, SourceError)) as caught:
-            scene.deliver()
-        refused_by[type(caught.value).__name__] += 1
-        assert start.repository.head_commit == start_head
-    assert start.repository.writes == []
-    assert min(done.values()) >= FLIPS // len(names) - 1
-    assert refused_by["unreadable"] < FLIPS * 0.6, refused_by
-    start.repository.trees[start.proposal.tree] = untouched
-    start.deliver()  # what nobody touched goes through
-    assert len(start.repository.writes) == 1
-
-
 # --- 6: rollback restores or refuses -------------------------------------------------------------------------------
 
 Content = dict[str, bytes | None]  # path -> bytes; None is no file
@@ -792,6 +636,11 @@ def test_invariant_6_a_rollback_restores_the_bytes_or_refuses_by_name(tmp_path: 
 
 
 # --- 9: the audit --------------------------------------------------------------------------------------------------
+
+
+def flipped(data: bytes, chance: random.Random) -> bytes:
+    place = chance.randrange(len(data))
+    return data[:place] + bytes([data[place] ^ (1 << chance.randrange(8))]) + data[place + 1 :]
 
 
 @pytest.fixture(scope="module")
