@@ -290,6 +290,7 @@ OTHER_VALUES: dict[str, object] = {
     "guardrails": (),
     "warnings": ("all fine",),
     "rolls_back": "chg-1",
+    "after": ("prop-0009",),
     "proposer": "someone",
     "created_at": NOW - timedelta(hours=1),
     "expires_at": NOW + timedelta(days=9),

@@ -81,6 +81,7 @@ class Proposal(Record):
         inverse_patch_digest: Of the bytes of the patch from tree back to ``inverse_tree``.
         paths: The files of the patch, in its order: what rules of approval that name paths are held against.
         rolls_back: The change that this takes back; None for a remedy.
+        after: Proposals whose changes must stand on their branches before this one is delivered.
         proposer: Who drafted it; that person may not approve it.
         nonce: Chance, given by the caller: the same edit proposed twice is two proposals.
         digest: ``digest_of`` this record.
@@ -110,6 +111,7 @@ class Proposal(Record):
     guardrails: tuple[Guardrail, ...] = ()
     warnings: tuple[str, ...] = ()
     rolls_back: str | None = None
+    after: tuple[str, ...] = ()
     proposer: str
     created_at: Instant
     expires_at: Instant
@@ -146,6 +148,7 @@ class Draft(Record):
     expires_minutes: int = Field(default=30, ge=1, le=240)
     warnings: tuple[str, ...] = ()
     rolls_back: str | None = None
+    after: tuple[str, ...] = ()
 
 
 class ChangeTarget(Protocol):

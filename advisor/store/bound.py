@@ -29,7 +29,16 @@ from advisor.values import digest
 
 _EVENTS = frozenset(event.value for event in Event)
 _VERDICTS = (Event.PASS, Event.FAIL, Event.LEAVE_OPEN, Event.ERR)
-_OUTCOMES = (Event.DELIVER, Event.CONFLICT, Event.REFUSE, Event.EXPIRE, Event.LOSE)
+_OUTCOMES = (
+    Event.DELIVER,
+    Event.CONFLICT,
+    Event.REFUSE,
+    Event.EXPIRE,
+    Event.LOSE,
+    Event.OPEN,
+    Event.MERGE,
+    Event.CLOSE,
+)
 _ANSWERS = (Event.APPROVE, Event.GRANT, Event.DENY, Event.EXPIRE)
 
 
