@@ -159,6 +159,22 @@ def open_workflow(config: Path, needed: bool = True) -> Workflow:
     return Workflow(load_settings(config))
 
 
+def open_to_change(config: Path, subject: str = "") -> Workflow:
+    """Return the workflow after carrying on what was left in flight, with one line on stderr for each.
+
+    Args:
+        config: The settings.
+        subject: The proposal or change that the command is about: it is carried on by the command itself.
+    """
+    workflow = open_workflow(config)
+    try:
+        for item in workflow.recover(workflow.recovery_leaves(subject) if subject else lambda proposal: False):
+            say(item.told, 0)
+    except AdvisorError as error:
+        say(f"what was left in flight cannot be looked at now: {error}", 0)  # the command speaks for itself
+    return workflow
+
+
 def person_of(given: str | None) -> str:
     """Return who is asking; nobody is guessed from the account of the machine, which people share."""
     if given is None or not given.strip():

@@ -1,7 +1,7 @@
 """Wires the steps to the adapters: the one place that knows settings, sources, store and clock at once. No rules here.
 
 The command line, the console and the API call `Workflow` and nothing deeper. Each module holds one part of the way:
-`investigating`, `deciding`, `delivering`, `rolling_back`, `verifying`, `recording`, over the opened `parts`.
+`investigating`, `deciding`, `delivering`, `rolling_back`, `verifying`, `recovering`, `recording`, over the opened `parts`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from advisor.workflow.files import EXAMPLE_SETTINGS, data_folder, write_example_
 from advisor.workflow.investigating import Investigating, Investigation, proposal_view
 from advisor.workflow.parts import Clock, utc_now
 from advisor.workflow.recording import Recording
-from advisor.workflow.verifying import Verifying
+from advisor.workflow.recovering import Ending, Recovered, Recovering
 
 __all__ = [
     "EXAMPLE_SETTINGS",
     "Approved",
     "Clock",
+    "Ending",
     "Investigation",
+    "Recovered",
     "Workflow",
     "data_folder",
     "proposal_view",
@@ -26,5 +28,5 @@ __all__ = [
 ]
 
 
-class Workflow(Investigating, Verifying, Recording):
+class Workflow(Investigating, Recovering, Recording):
     """The steps of the product over one set of settings."""

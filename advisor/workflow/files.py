@@ -79,6 +79,35 @@ def read_text(path: Path) -> str:
         raise PlaybookInvalid(f"{path}: cannot be read: {one_line(str(error), 160)}") from error
 
 
+def make_once(path: Path, data: bytes) -> None:
+    """Make a file, owner-only and on the disk, whole or not at all; one that is there by then is left alone.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)  # never over a file, which a rename would be
+        sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names of a folder onto the disk: a file without its name is lost in a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader finds all of it or none."""
     temporary = ""
@@ -86,6 +115,8 @@ def write_whole(path: Path, data: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut leaves the new name with nothing in it
         os.replace(temporary, path)
     except BaseException as error:  # whatever stops us, Ctrl-C too, must not leave half a file behind
         if temporary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,9 +27,10 @@ if TYPE_CHECKING:
     from advisor.adapters.git_repository import GitRepository
     from advisor.adapters.prometheus import PrometheusMetrics
     from advisor.store import Store
-from advisor.workflow.files import data_folder, read_text
+from advisor.workflow.files import data_folder, make_once, read_text
 
 KEY_FILE = "signing.key"
+KEY_BYTES = 32
 
 Clock = Callable[[], datetime]
 
@@ -103,21 +103,13 @@ class Parts:
                 f"{path}: the signing key is gone, but {records} was signed with it; restore the key from a backup"
             )
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            key = path.read_bytes()
-            if len(key) < 32:
-                raise SettingsInvalid(
-                    f"{path}: the signing key is damaged ({len(key)} bytes); restore it from a backup"
-                ) from None
-            return key
+            if not path.exists():
+                make_once(path, secrets.token_bytes(KEY_BYTES))
+            key = path.read_bytes()  # of whoever was first
         except OSError as error:
-            raise SettingsInvalid(f"{path}: the signing key cannot be made: {error.strerror}") from error
-        key = secrets.token_bytes(32)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
+            raise SettingsInvalid(f"{path}: the signing key cannot be made or read: {error.strerror}") from error
+        if len(key) < KEY_BYTES:
+            raise SettingsInvalid(f"{path}: the signing key is damaged ({len(key)} bytes); restore it from a backup")
         return key
 
     @cached_property
@@ -161,19 +153,24 @@ class Parts:
 
     def repository(self, name: str) -> GitRepository:
         """Return a configured repository by name."""
+        if name not in self._repositories:
+            self._repositories[name] = self.open_repository(name)
+        return self._repositories[name]
+
+    def open_repository(self, name: str, timeout_seconds_max: float | None = None) -> GitRepository:
+        """Return a configured repository of the caller's own, with less patience if that is asked for."""
         from advisor.adapters.git_repository import GitRepository
 
-        if name not in self._repositories:
-            configured = self.settings.repositories[name]
-            self._repositories[name] = GitRepository(
-                name,
-                self._address(configured),
-                configured.branch,
-                self.state_directory / "clones" / f"{name}-{hashlib.sha256(configured.url.encode()).hexdigest()[:12]}",
-                timeout_seconds=configured.timeout_seconds,
-                ssh_key_file=self.settings.path(configured.ssh_key_file) if configured.ssh_key_file else None,
-            )
-        return self._repositories[name]
+        configured = self.settings.repositories[name]
+        patience = configured.timeout_seconds
+        return GitRepository(
+            name,
+            self._address(configured),
+            configured.branch,
+            self.state_directory / "clones" / f"{name}-{hashlib.sha256(configured.url.encode()).hexdigest()[:12]}",
+            timeout_seconds=patience if timeout_seconds_max is None else min(patience, timeout_seconds_max),
+            ssh_key_file=self.settings.path(configured.ssh_key_file) if configured.ssh_key_file else None,
+        )
 
     def _address(self, configured: Repository) -> str:
         """Return the repository's address; a path counts from the settings' folder."""

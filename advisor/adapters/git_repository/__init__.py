@@ -124,6 +124,15 @@ class GitRepository:
         with self._clone.explained("asking for the head"):
             return self._clone.head_of_remote()
 
+    def ask_remote(self) -> str | None:
+        """Return the commit that the remote's branch is at now, None without one; our copy is not looked at.
+
+        Raises:
+            SourceError: The remote cannot be asked.
+        """
+        with self._clone.explained("asking for the head"):
+            return branch_head(self._clone.remote)
+
     def read_file(self, commit: str, path: str) -> bytes:
         """Return the bytes of a file.
 
