@@ -130,8 +130,7 @@ class GitRepository:
         Raises:
             SourceError: The remote cannot be asked.
         """
-        with self._clone.explained("asking for the head"):
-            return branch_head(self._clone.remote)
+        return self._clone.ask_remote()
 
     def read_file(self, commit: str, path: str) -> bytes:
         """Return the bytes of a file.

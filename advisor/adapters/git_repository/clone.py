@@ -259,6 +259,11 @@ class Clone:
             raise GitFailed(Failure.CORRUPT, f"our copy has no {self.ref}")
         return head
 
+    def ask_remote(self) -> str | None:
+        """See `GitRepository.ask_remote`."""
+        with self.explained("asking for the head"):
+            return branch_head(self.remote)
+
     def cut_commits(self) -> frozenset[str]:
         """Return the commits whose parents the remote does not have."""
         try:
