@@ -17,6 +17,7 @@ from advisor.cli.base import (
     app,
     command,
     console_for,
+    open_to_change,
     open_workflow,
     person_of,
     write_json,
@@ -58,7 +59,7 @@ def verify(
     from advisor.verification import Verdict
 
     seconds = _seconds(window) if window is not None else None
-    workflow = open_workflow(config)
+    workflow = open_to_change(config)
     Stopped.message = "stopped; the configuration was not touched, `advisor verify` can be repeated"
     with following(quiet=as_json) as progress:
         found = workflow.verify(change, seconds, progress)
@@ -106,7 +107,7 @@ def rollback(
     if change is None:
         raise SettingsInvalid("rollback: which change? `advisor rollback --list` shows those that stand")
     who = None if preview else person_of(person)
-    workflow = open_workflow(config)
+    workflow = open_workflow(config) if who is None else open_to_change(config, change)
     made = None
     if who is not None:
         Stopped.message = "stopped in the middle of the rollback; `advisor changes` says whether it was made"

@@ -18,6 +18,7 @@ from advisor.cli.base import (
     can_ask,
     command,
     console_for,
+    open_to_change,
     open_workflow,
     person_of,
     write_json,
@@ -64,7 +65,7 @@ def approve(
     from advisor.terminal import approval as screen
 
     who = person_of(person)
-    workflow = open_workflow(config)
+    workflow = open_to_change(config, proposal)
     found, state = workflow.proposal(proposal)
     console = console_for(to_stderr=as_json)
     console.print(screen.draw_proposal(found, state, workflow.clock()))
@@ -137,7 +138,7 @@ def deny(
 ) -> None:
     """Refuse a proposal for good."""
     who = person_of(person)
-    denial = open_workflow(config).deny(proposal, who, reason)
+    denial = open_to_change(config, proposal).deny(proposal, who, reason)
     if as_json:
         return write_json(denial.model_dump(mode="json"))
     from advisor.terminal import text
