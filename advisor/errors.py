@@ -14,7 +14,7 @@ AdvisorError
   ChangeError        ChangeConflict (base moved; nothing written) · ChangeRefused (nothing written)
                      ChangeCollision (a conflict: later edits on the same lines; nothing written)
                      ChangeUncertain (we cannot tell; stop and call a person, never retry)
-  StoreError         StoreUnavailable (retry)
+  StoreError         StoreUnavailable (retry) · StoreUncertain (we cannot tell; ask again when it answers)
   AuditError         AuditUnavailable (then nothing may change) · AuditBroken (the chain does not verify)
   IllegalTransition  our own misuse; state unchanged
 ```
@@ -170,6 +170,12 @@ class StoreUnavailable(StoreError):
     """The store cannot be opened or written (locked, read-only, disk full)."""
 
     retriable = True
+
+
+class StoreUncertain(StoreError):
+    """It cannot be told whether a step was kept; taking it again is safe, it is done once at most."""
+
+    exit_code = 5
 
 
 class AuditError(AdvisorError):

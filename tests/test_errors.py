@@ -37,6 +37,7 @@ TREE = {
     "ChangeUncertain": "ChangeError",
     "StoreError": "AdvisorError",
     "StoreUnavailable": "StoreError",
+    "StoreUncertain": "StoreError",
     "AuditError": "AdvisorError",
     "AuditUnavailable": "AuditError",
     "AuditBroken": "AuditError",
