@@ -8,7 +8,7 @@ It decides nothing: what to revert, who agreed and whether it helped are the bus
 `workflow` (as a `ChangeSource`, and by proposal, change and rollback through it).
 
 The modules, from below: `failures` and `runner` (running git), `output` and `objects` (what it says), `paths`,
-`remote` and `clone` (our copy), `values` and `history` (reading), `trees` (building), `delivery`, `bundles`.
+`remote` and `clone` (our copy), `values` and `history` (reading), `trees` (building), `undo`, `delivery`, `bundles`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from advisor.adapters.git_repository import delivery, trees
+from advisor.adapters.git_repository import delivery, trees, undo
 from advisor.adapters.git_repository.bundles import copy_repository, texts_of
 from advisor.adapters.git_repository.clone import Clone
 from advisor.adapters.git_repository.failures import Failure, GitFailed, hide_credentials, source_error
@@ -26,14 +26,15 @@ from advisor.adapters.git_repository.objects import Kept
 from advisor.adapters.git_repository.output import CommitLine, instant, kind_of
 from advisor.adapters.git_repository.paths import check_branch, check_path, check_url
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX
-from advisor.adapters.git_repository.trees import entries_at
+from advisor.adapters.git_repository.trees import Inverse, entries_at
+from advisor.adapters.git_repository.undo import GitObject, MadeCommit
 from advisor.adapters.git_repository.values import ConfigReader
 from advisor.errors import SourceRefused, one_line
 from advisor.evidence import ChangeAnswer, ChangeRequest, ConfigValue
 from advisor.path_scope import PathScope
 from advisor.values import format_instant
 
-__all__ = ["CommitLine", "GitRepository", "check_branch", "check_path"]
+__all__ = ["CommitLine", "GitObject", "GitRepository", "Inverse", "MadeCommit", "check_branch", "check_path"]
 
 
 class GitRepository:
@@ -260,6 +261,53 @@ class GitRepository:
             SourceError: An object cannot be read.
         """
         return trees.apply_inverse(self._clone, before, after, onto_commit, since_commit)
+
+    def inverse_state(self, before: str, after: str, onto_commit: str) -> dict[str, Inverse]:
+        """Return for each file of a step what taking it back on a commit would mean; nothing is written.
+
+        Raises:
+            SourceError: An object cannot be read.
+        """
+        return trees.inverse_state(self._clone, before, after, onto_commit)
+
+    def copied_head(self, age_seconds_max: float) -> str | None:
+        """Return the head that our copy knows, without asking the remote; None where the copy is missing or older."""
+        return undo.copied_head(self._clone, age_seconds_max)
+
+    def undo_objects(self, before: str, after: str) -> tuple[GitObject, ...]:
+        """Return the objects that a step consists of: the folders on the way to its files, and the files, both sides.
+
+        Raises:
+            SourceError: One of them cannot be read.
+            ChangeRefused: They are larger than 32 MiB.
+        """
+        return undo.undo_objects(self._clone, before, after)
+
+    def add_objects(self, objects: Sequence[GitObject]) -> None:
+        """Put trees and blobs into our copy, on no branch; each must have the id that it claims.
+
+        Raises:
+            SourceMalformed: One has another id, or is neither tree nor blob.
+            SourceError: Our copy cannot be made or written.
+        """
+        undo.add_objects(self._clone, objects)
+
+    def graft_step(self, before: str, after: str, onto_commit: str) -> tuple[str, str]:
+        """Return the trees of a commit with a step's files as before it, and as after it; all other files are the commit's.
+
+        Raises:
+            ChangeConflict: A folder stands where the step has a file, or the other way round.
+            SourceError: An object cannot be read.
+        """
+        return undo.graft_step(self._clone, before, after, onto_commit)
+
+    def our_commits(self, limit: int = 1000) -> tuple[MadeCommit, ...]:
+        """Return the commits of our making in the branch's history as our copy knows it, the newest first.
+
+        Raises:
+            SourceError: There is no copy and none can be made.
+        """
+        return undo.our_commits(self._clone, limit)
 
     def commit_tree(
         self, tree: str, parent: str, message: str, author_name: str, author_email: str, at: datetime

@@ -232,6 +232,14 @@ class ObjectReader:
             raise GitFailed(Failure.TOO_LARGE, f"object {blob} has {size} bytes, the limit is {bytes_max}")
         return self._content(blob, "blob")
 
+    def content(self, object_id: str, kind: str) -> bytes:
+        """Return the bytes of a commit, tree or blob, without git's header.
+
+        Raises:
+            GitFailed: It is missing, of another kind, or too large.
+        """
+        return self._content(object_id, kind)
+
     def _content(self, object_id: str, kind: str) -> bytes:
         return self._contents.get(object_id, kind, ask=lambda: self._load(object_id, kind))
 

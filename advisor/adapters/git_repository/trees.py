@@ -11,6 +11,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 
 from advisor.adapters.git_repository.clone import Clone
@@ -21,6 +22,7 @@ from advisor.adapters.git_repository.output import (
     FOLDER,
     NO_OBJECT,
     RAW_DIFF,
+    Commit,
     Delta,
     Entry,
     kind_of,
@@ -29,7 +31,7 @@ from advisor.adapters.git_repository.output import (
 )
 from advisor.adapters.git_repository.paths import check_path
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX, EMPTY_TREE, failed
-from advisor.errors import ChangeConflict, ChangeRefused, SourceRefused, one_line
+from advisor.errors import ChangeCollision, ChangeRefused, SourceRefused, one_line
 
 PATCH_BYTES_MAX = 8 * 1024 * 1024
 _PATCH = (
@@ -39,8 +41,21 @@ _PATCH = (
 )
 
 
+COLLIDING_COMMITS_READ = 20  # of one file; a person takes back the newest first anyway
+COLLIDING_COMMITS_NAMED = 5
+
+
 class _Collision(Exception):
     """Later edits stand where an inverse would write."""
+
+
+class Inverse(StrEnum):
+    """What taking a step back means for one file, as things stand."""
+
+    EXACT = "exact"  # nobody touched it since: it gets its old bytes
+    KEPT = "kept"  # edited elsewhere since: those edits stay
+    DONE = "done"  # it is already as it was before the step
+    COLLIDES = "collides"
 
 
 def write_tree(clone: Clone, base_commit: str, edits: Mapping[str, bytes | None]) -> str:
@@ -62,7 +77,7 @@ def write_tree(clone: Clone, base_commit: str, edits: Mapping[str, bytes | None]
                 raise ChangeRefused(f"{path} would have {len(content)} bytes; the limit is {BLOB_BYTES_MAX}")
             else:
                 entries[path] = Entry(before.mode if before else "100644", _write_blob(clone, content))
-        return _tree_with(clone, base_commit, entries)
+        return tree_with(clone, base_commit, entries)
 
 
 def diff(clone: Clone, before: str, after: str, kept: Kept) -> bytes:
@@ -93,8 +108,7 @@ def apply_inverse(clone: Clone, before: str, after: str, onto_commit: str, since
             clone.require(each, "tree")
     clone.require(onto_commit)
     with clone.explained("taking a change back"):
-        raw = clone.git.run(*RAW_DIFF, "--no-renames", "--end-of-options", after, before)
-        deltas = list(parse_deltas(iter(raw.split(b"\0"))))
+        deltas = steps_back(clone, before, after)
         for delta in deltas:
             check_path(delta.path)
             for mode in (delta.old_mode, delta.new_mode):
@@ -103,12 +117,12 @@ def apply_inverse(clone: Clone, before: str, after: str, onto_commit: str, since
         paths = [delta.path for delta in deltas]
         current = entries_at(clone, onto_commit, paths)
         entries: dict[str, Entry | None] = {}
-        collisions: list[str] = []
+        collisions: list[Delta] = []
         for delta in deltas:
             try:
                 result = _inverse_of(clone, delta, current.get(delta.path))
             except _Collision:
-                collisions.append(delta.path)
+                collisions.append(delta)
                 continue
             if result != current.get(delta.path):
                 entries[delta.path] = result
@@ -116,7 +130,37 @@ def apply_inverse(clone: Clone, before: str, after: str, onto_commit: str, since
             raise _conflict(clone, collisions, since_commit, onto_commit)
         restored = [path for path, entry in entries.items() if entry is not None and path not in current]
         _check_parents(clone, onto_commit, restored)
-        return _tree_with(clone, onto_commit, entries)
+        return tree_with(clone, onto_commit, entries)
+
+
+def inverse_state(clone: Clone, before: str, after: str, onto_commit: str) -> dict[str, Inverse]:
+    """See `GitRepository.inverse_state`."""
+    for each in (before, after, onto_commit):
+        if each != EMPTY_TREE:
+            clone.require(each, "tree")
+    with clone.explained("looking whether a change can be taken back"):
+        deltas = steps_back(clone, before, after)
+        current = entries_at(clone, onto_commit, [delta.path for delta in deltas])
+        return {delta.path: _state_of(clone, delta, current.get(delta.path)) for delta in deltas}
+
+
+def steps_back(clone: Clone, before: str, after: str) -> list[Delta]:
+    """Return the differences of a step, each running backwards: from after it to before it."""
+    raw = clone.git.run(*RAW_DIFF, "--no-renames", "--end-of-options", after, before)
+    return list(parse_deltas(iter(raw.split(b"\0"))))
+
+
+def _state_of(clone: Clone, delta: Delta, current: Entry | None) -> Inverse:
+    after, before = sides_of(delta)
+    if current == before:
+        return Inverse.DONE
+    if current == after:
+        return Inverse.EXACT
+    try:
+        _inverse_of(clone, delta, current)
+    except _Collision:
+        return Inverse.COLLIDES
+    return Inverse.KEPT
 
 
 def commit_tree(
@@ -177,7 +221,12 @@ def _write_blob(clone: Clone, content: bytes) -> str:
     return one_id(clone.git.run("hash-object", "-w", "--no-filters", "--stdin", stdin=content))
 
 
-def _tree_with(clone: Clone, treeish: str, entries: Mapping[str, Entry | None]) -> str:
+def tree_with(clone: Clone, treeish: str, entries: Mapping[str, Entry | None]) -> str:
+    """Return the tree with entries replaced, added or (None) deleted.
+
+    Raises:
+        GitFailed: A folder stands where an entry belongs, or a file where its folder would.
+    """
     with tempfile.TemporaryDirectory(prefix="index-", dir=clone.directory) as folder:
         private = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         clone.git.run("read-tree", f"{treeish}^{{tree}}", environment=private)
@@ -192,10 +241,16 @@ def _tree_with(clone: Clone, treeish: str, entries: Mapping[str, Entry | None]) 
     return tree
 
 
-def _inverse_of(clone: Clone, delta: Delta, current: Entry | None) -> Entry | None:
-    """Return what a path becomes; the delta runs backwards, from after the step to before it."""
+def sides_of(delta: Delta) -> tuple[Entry | None, Entry | None]:
+    """Return what stands at a path after the step and before it; the delta runs backwards."""
     after = Entry(delta.old_mode, delta.old_blob) if delta.old_mode != ABSENT else None
     before = Entry(delta.new_mode, delta.new_blob) if delta.new_mode != ABSENT else None
+    return after, before
+
+
+def _inverse_of(clone: Clone, delta: Delta, current: Entry | None) -> Entry | None:
+    """Return what a path becomes; the delta runs backwards, from after the step to before it."""
+    after, before = sides_of(delta)
     if current == after:
         return before
     if current == before:
@@ -237,13 +292,61 @@ def _merge(clone: Clone, ours: bytes, base: bytes, theirs: bytes) -> bytes | Non
     raise failed(outcome)
 
 
-def _conflict(clone: Clone, paths: Sequence[str], since_commit: str | None, onto: str) -> ChangeConflict:
-    limits = [f"^{since_commit}"] if since_commit else []
-    found = clone.log(["-n", "5", "--end-of-options", *limits, onto, "--", *paths[:50]])
-    commits = ", ".join(f"{c.id[:10]} ({one_line(c.subject, 50)}, {one_line(c.author, 40)})" for c in found)
+def _conflict(clone: Clone, deltas: Sequence[Delta], since_commit: str | None, onto: str) -> ChangeCollision:
+    found: dict[str, Commit] = {}
+    for delta in deltas[:50]:
+        for commit in _colliders(clone, delta, since_commit, onto):
+            found.setdefault(commit.id, commit)
+    newest = sorted(found.values(), key=lambda c: -c.committed)
+    named = [(c.id, one_line(c.subject, 50), one_line(c.author, 40)) for c in newest]
+    commits = ", ".join(
+        f"{commit[:10]} ({subject}, {author})" for commit, subject, author in named[:COLLIDING_COMMITS_NAMED]
+    )
+    paths = [delta.path for delta in deltas]
     names = ", ".join(one_line(path, 80) for path in paths[:5]) + (", …" if len(paths) > 5 else "")
-    return ChangeConflict(
+    return ChangeCollision(
         f"cannot be taken back exactly: {names} changed on the same lines since"
         f" (by {commits or 'an unknown commit'}); take those back first, or edit by hand;"
-        " nothing was written"
+        " nothing was written",
+        tuple(paths),
+        tuple(named),
     )
+
+
+def _colliders(clone: Clone, delta: Delta, since_commit: str | None, onto: str) -> list[Commit]:
+    """Return the later commits that stand in the way of a file, oldest first; all that touched it where none can be told."""
+    limits = [f"^{since_commit}"] if since_commit and clone.objects.has(since_commit, "commit") else []
+    words = ["-n", str(COLLIDING_COMMITS_READ), "--end-of-options", *limits, onto, "--", delta.path]
+    touching = clone.log(words)
+    after, before = sides_of(delta)
+    guilty: list[Commit] = []
+    seen: list[Commit] = []
+    for commit in touching:
+        parent = next(iter(clone.parents_of(commit.id)), None)
+        sides = [
+            entries_at(clone, each, [delta.path]).get(delta.path) if each else None for each in (parent, commit.id)
+        ]
+        if not limits and sides == [before, after]:
+            break  # the step itself, in a history that was written anew: what is older does not matter
+        seen.append(commit)
+        if _stands_in_the_way(clone, after, before, sides[0], sides[1]):
+            guilty.append(commit)
+    return list(reversed(guilty or seen))
+
+
+def _stands_in_the_way(
+    clone: Clone, after: Entry | None, before: Entry | None, old: Entry | None, new: Entry | None
+) -> bool:
+    """Return whether one later edit, put straight onto the step, would collide with taking the step back."""
+    if after is None or old is None or new is None:
+        return True  # it came, went, or came back
+    if before is not None and after.mode != before.mode and old.mode != new.mode:
+        return True
+    if before is None or before.id == after.id or not new.mode.startswith("100"):
+        return old != new
+    texts = [clone.objects.read(entry.id) for entry in (after, old, new, before)]
+    alone = _merge(clone, texts[0], texts[1], texts[2])
+    if alone is None:
+        return True  # it cannot be told apart from the edits between: better named than left out
+    merged = _merge(clone, alone, texts[0], texts[3])
+    return merged is None or _merge(clone, merged, texts[3], texts[0]) != alone
