@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,6 +107,10 @@ class FakeRepository:
             if path in old:
                 onto[path] = old[path]
         return self._tree(onto)
+
+    def equal_paths(self, one: str, other: str, paths: Iterable[str]) -> frozenset[str]:
+        ours, theirs = self.files(one), self.files(other)
+        return frozenset(path for path in paths if ours.get(path) == theirs.get(path))
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         at: str | None = descendant

@@ -13,7 +13,7 @@ The modules, from below: `failures` and `runner` (running git), `output` and `ob
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -261,6 +261,14 @@ class GitRepository:
             SourceError: An object cannot be read.
         """
         return trees.apply_inverse(self._clone, before, after, onto_commit, since_commit)
+
+    def equal_paths(self, one: str, other: str, paths: Iterable[str]) -> frozenset[str]:
+        """Return those of the paths at which two commits or trees have the same mode and content, or both nothing.
+
+        Raises:
+            SourceError: One of the two cannot be read.
+        """
+        return trees.equal_paths(self._clone, one, other, tuple(paths))
 
     def inverse_state(self, before: str, after: str, onto_commit: str) -> dict[str, Inverse]:
         """Return for each file of a step what taking it back on a commit would mean; nothing is written.

@@ -133,6 +133,16 @@ def apply_inverse(clone: Clone, before: str, after: str, onto_commit: str, since
         return tree_with(clone, onto_commit, entries)
 
 
+def equal_paths(clone: Clone, one: str, other: str, paths: Sequence[str]) -> frozenset[str]:
+    """See `GitRepository.equal_paths`."""
+    for each in (one, other):
+        if each != EMPTY_TREE:
+            clone.require(each, "tree")
+    with clone.explained("comparing files"):
+        ours, theirs = (entries_at(clone, each, paths) if each != EMPTY_TREE else {} for each in (one, other))
+        return frozenset(path for path in paths if ours.get(path) == theirs.get(path))
+
+
 def inverse_state(clone: Clone, before: str, after: str, onto_commit: str) -> dict[str, Inverse]:
     """See `GitRepository.inverse_state`."""
     for each in (before, after, onto_commit):

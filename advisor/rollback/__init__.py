@@ -5,18 +5,20 @@ where nothing later touched, later edits elsewhere kept, refused by name where t
 newly invented. The plan is a proposal like any other, so the person who asks for it is its approver, on
 record, bound to its exact bytes; and as it becomes a change like any other, it can be rolled back as well.
 
-It needs the repository and the records: no metrics, no model, no console. Pure; called by the workflow.
+It needs the repository and what is known of the change: no metrics, no model, no console. What is known comes from
+the records, or where those are lost from the undo journal or the history (`undo`). The changes of an incident are
+taken back together (`several`). Pure; called by the workflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from advisor.approval import Answer, Approval, Choice, Rules, decide, grant
 from advisor.change import Change, DeliveryRecords, DeliveryTarget, deliver
-from advisor.errors import ApprovalMissing, ChangeConflict, ChangeRefused, SourceRefused
+from advisor.errors import ApprovalMissing, ChangeCollision, ChangeConflict, ChangeRefused, SourceRefused, one_line
 from advisor.playbook import Action, VerificationPlan
 from advisor.proposal import (
     AUTHOR_EMAIL,
@@ -32,6 +34,7 @@ from advisor.proposal import (
 from advisor.values import ActionType, Record, Risk
 
 ROLLBACK_MINUTES = 30  # the life of its proposal; the answer comes with it, so only a crash makes use of this
+_NAMED_MAX = 5
 
 
 class RollbackTarget(ChangeTarget, DeliveryTarget, Protocol):
@@ -39,6 +42,10 @@ class RollbackTarget(ChangeTarget, DeliveryTarget, Protocol):
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         """Return whether one commit is the other, or behind it."""
+        ...
+
+    def equal_paths(self, one: str, other: str, paths: Iterable[str]) -> frozenset[str]:
+        """Return those of the paths at which two commits or trees have the same, or both nothing."""
         ...
 
 
@@ -50,6 +57,20 @@ class RollbackRecords(DeliveryRecords, Protocol):
         ...
 
 
+class Step(NamedTuple):
+    """The two trees of a change, where they do not come from its own commits.
+
+    Attributes:
+        before: As it was before the change, or the head with the change's files as before it.
+        after: As the change left it, likewise.
+        words: Where they come from; the approver is shown it.
+    """
+
+    before: str
+    after: str
+    words: str
+
+
 class RollbackPlan(Record):
     """What a rollback would write.
 
@@ -57,12 +78,14 @@ class RollbackPlan(Record):
         proposal: With ``rolls_back`` set; shown, approved and delivered as any other.
         restored: Files that get back exactly the bytes they had before the change.
         kept: Files that were edited since: those edits stay, the change's own lines are taken back.
+        candidate: A commit with the result, on no branch: what the next plan of an incident stands on.
     """
 
     change_id: str
     proposal: Proposal
     restored: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    candidate: str = ""
 
 
 def plan_rollback(
@@ -77,24 +100,46 @@ def plan_rollback(
     now: datetime,
     verification: VerificationPlan | None = None,
     redact: Callable[[str], str] | None = None,
+    step: Step | None = None,
+    ours: Mapping[str, str] | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> RollbackPlan:
     """Return what taking a change back would write on this head.
 
+    Args:
+        repository: Where the change stands.
+        change: What is taken back.
+        head: Of the branch; the plan is bound to it.
+        proposal_id: Of the plan's proposal.
+        nonce: Chance.
+        evidence_digest: Of what the change rested on.
+        policy_version: Of the approval rules.
+        now: Of the server.
+        verification: What was watched after the change.
+        redact: Hides secrets in what is shown.
+        step: The change's trees, where its commits are gone; it need not be in the branch's history then.
+        ours: Our changes by their commits, to name commands in a refusal.
+        warnings: Shown to the approver, bound by the digest.
+
     Raises:
-        ChangeConflict: Later commits touched the same lines, or the change is not on the branch; files and
-            commits are named. Nothing was written.
+        ChangeCollision: Later commits touched the same lines; files, commits and the choices left are named.
+        ChangeConflict: The change is not on the branch. Nothing was written.
         ChangeRefused: The branch is already without it.
     """
-    if not _on_branch(repository, change, head):
+    if step is None and not _on_branch(repository, change, head):
         raise ChangeConflict(
             f"rollback of {change.id}: {change.commit[:12]} is not on {change.branch} ({head[:12]}); there is"
             " nothing to take back here"
         )
-    tree = repository.apply_inverse(change.base, change.tree, head, since_commit=change.commit)
+    before, after, words = step or Step(change.base, change.tree, "")
+    try:
+        tree = repository.apply_inverse(before, after, head, since_commit=change.commit)
+    except ChangeCollision as collision:
+        raise _with_choices(change, collision, ours or {}) from collision
     patch = repository.diff(head, tree)
     if not patch:
         raise ChangeRefused(f"rollback of {change.id}: {change.branch} ({head[:12]}) is already without it")
-    restored, kept = _check_restored(repository, change, head, tree)
+    restored, kept = _check_restored(repository, change, before, after, head, tree)
     candidate = repository.commit_tree(tree, head, f"Candidate of {proposal_id}", AUTHOR_NAME, AUTHOR_EMAIL, now)
     forward = repository.apply_inverse(head, candidate, candidate)
     if repository.diff(head, forward):
@@ -114,6 +159,7 @@ def plan_rollback(
         verification=verification or VerificationPlan(),
         proposer="advisor:rollback",
         expires_minutes=ROLLBACK_MINUTES,
+        warnings=(*((words,) if words else ()), *warnings),
         rolls_back=change.id,
     )
     proposal = seal(
@@ -128,7 +174,7 @@ def plan_rollback(
         guardrails=(Guardrail(name="recorded_inverse", passed=True, detail=f"the inverse of {change.commit}"),),
         shown=render_diff(patch, redact),
     )
-    return RollbackPlan(change_id=change.id, proposal=proposal, restored=restored, kept=kept)
+    return RollbackPlan(change_id=change.id, proposal=proposal, restored=restored, kept=kept, candidate=candidate)
 
 
 def roll_back(
@@ -171,23 +217,38 @@ def _on_branch(repository: RollbackTarget, change: Change, head: str) -> bool:
         return False  # the repository does not know the commit: its history was rewritten
 
 
+def _with_choices(change: Change, collision: ChangeCollision, ours: Mapping[str, str]) -> ChangeCollision:
+    """Return a refusal that names files and commits, and says what can be done: in which order, by which command."""
+    paths = ", ".join(one_line(path, 80) for path in collision.paths[:_NAMED_MAX])
+    more = ", …" if len(collision.paths) > _NAMED_MAX else ""
+    commits = collision.commits[:_NAMED_MAX]
+    told = ", ".join(f"{commit[:10]} ({subject}, {author})" for commit, subject, author in commits)
+    first = ", then ".join(
+        f"`advisor rollback {ours[commit]}`" if commit in ours else f"`git revert {commit[:10]}`"
+        for commit, _subject, _author in commits
+    )
+    choice = f"take back first: {first}; or edit by hand" if first else "edit by hand"
+    message = (
+        f"rollback of {change.id}: {paths}{more} changed on the same lines since, by {told or 'an unknown commit'};"
+        f" nothing was written; {choice}"
+    )
+    return ChangeCollision(message, collision.paths, collision.commits)
+
+
 def _check_restored(
-    repository: RollbackTarget, change: Change, head: str, tree: str
+    repository: RollbackTarget, change: Change, before: str, after: str, head: str, tree: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     # The repository merged; here it is held to the promise: what nobody touched since is as it was, to the
     # byte.
-    changed = {file.path for file in parse_patch(repository.diff(change.base, change.tree))}
-    since = {file.path for file in parse_patch(repository.diff(change.tree, head))}
+    changed = {file.path for file in parse_patch(repository.diff(before, after))}
     result = {file.path for file in parse_patch(repository.diff(head, tree))}
-    astray = sorted(result - changed)
-    if not astray:
-        left = {file.path for file in parse_patch(repository.diff(change.base, tree))}
-        astray = sorted(left & (changed - since))
+    untouched = repository.equal_paths(after, head, changed)
+    astray = sorted(result - changed) or sorted(untouched - repository.equal_paths(before, tree, changed))
     if astray:
         raise ChangeConflict(
             f"rollback of {change.id}: {', '.join(astray[:5])} would not come back as it was; nothing was written"
         )
-    return tuple(sorted(changed - since)), tuple(sorted(changed & since))
+    return tuple(sorted(untouched)), tuple(sorted(changed - untouched))
 
 
 def _summary(change: Change, restored: tuple[str, ...], kept: tuple[str, ...]) -> str:
