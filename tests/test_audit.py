@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.audit import GENESIS, AuditEntry, AuditHead, append, head_of, verify
+from advisor.audit import GENESIS, AuditEntry, AuditHead, append, head_of, mirror_of, verify
 from advisor.errors import AuditBroken
 
 KEY = b"k" * 32
@@ -33,19 +33,23 @@ def chain(length: int, key: bytes = KEY, word: str = "a") -> list[AuditEntry]:
     return entries
 
 
+def mirrored(entry: AuditEntry | None) -> AuditHead:
+    return mirror_of(head_of(entry, KEY), KEY)
+
+
 def edited(entry: AuditEntry, **fields: object) -> AuditEntry:
     return AuditEntry.model_validate({**entry.model_dump(), **fields})
 
 
 def test_a_whole_chain_verifies() -> None:
     entries = chain(7)
-    assert verify(entries, KEY, head_of(entries[-1], KEY), head_of(entries[-1], KEY)) == 7
+    assert verify(entries, KEY, head_of(entries[-1], KEY), mirrored(entries[-1])) == 7
     assert entries[0].previous == GENESIS
 
 
 def test_an_empty_chain_verifies() -> None:
     assert verify([], KEY, None) == 0
-    assert verify([], KEY, head_of(None, KEY), head_of(None, KEY)) == 0
+    assert verify([], KEY, head_of(None, KEY), mirrored(None)) == 0
 
 
 def test_an_entry_reads_back_as_it_was_hashed() -> None:
@@ -108,7 +112,7 @@ def test_a_cut_end_with_its_head_rewritten_needs_the_key() -> None:
 
 def test_a_cut_end_with_an_older_true_head_is_found_by_the_mirror() -> None:
     entries = chain(7)
-    older, mirror = head_of(entries[4], KEY), head_of(entries[6], KEY)
+    older, mirror = head_of(entries[4], KEY), mirrored(entries[6])
     assert verify(entries[:5], KEY, older) == 5  # the database alone is consistent
     with pytest.raises(AuditBroken, match="audit entry 6: is missing"):
         verify(entries[:5], KEY, older, mirror)
@@ -117,16 +121,22 @@ def test_a_cut_end_with_an_older_true_head_is_found_by_the_mirror() -> None:
 def test_another_whole_chain_is_found_by_the_mirror() -> None:
     entries, other = chain(7), chain(9, word="b")
     with pytest.raises(AuditBroken, match="audit entry 7: it is not the entry"):
-        verify(other, KEY, head_of(other[-1], KEY), head_of(entries[-1], KEY))
+        verify(other, KEY, head_of(other[-1], KEY), mirrored(entries[-1]))
 
 
 def test_a_mirror_that_lags_is_fine_but_must_be_signed() -> None:
     entries = chain(7)
     head = head_of(entries[-1], KEY)
-    assert verify(entries, KEY, head, head_of(entries[4], KEY)) == 7
+    assert verify(entries, KEY, head, mirrored(entries[4])) == 7
     forged = AuditHead(sequence=2, hash=entries[1].hash, signature="hmac-sha256:00")
     with pytest.raises(AuditBroken, match="not signed"):
         verify(entries, KEY, head, forged)
+
+
+def test_the_head_of_an_old_database_does_not_pass_for_a_mirror() -> None:
+    entries = chain(7)
+    with pytest.raises(AuditBroken, match="mirror of the head .entry 5. is not signed"):
+        verify(entries[:5], KEY, head_of(entries[4], KEY), head_of(entries[4], KEY))
 
 
 def test_a_removed_head_is_found() -> None:

@@ -74,6 +74,7 @@ _VERDICTS = {
     Verdict.ERROR: Event.ERR,
 }
 MIRROR_REMADE = "audit.mirror_remade"
+MIRROR_REPAIRED = "audit.mirror_repaired"  # a crash tore a slot of it
 _SYSTEM = "ops-advisor"  # who acts in the audit where no person does
 
 
@@ -538,12 +539,13 @@ class Store:
         mirror = self._mirror.read()  # before the entries: it can only lag behind them
         with self._database.reading() as connection:
             entries, head = self._audit_entries(connection), self._head(connection)
-            if entries and mirror is None and self._mirror.exists_for_files:
+            if entries and mirror.head is None and self._mirror.exists_for_files:
                 raise AuditBroken(
                     f"audit: the mirror of the head is missing ({self._mirror.path}); without it a cut-off end"
                     " would not be seen"
                 )
-            count = audit.verify(entries, self._key, head, mirror)
+            mirror.check(head)
+            count = audit.verify(entries, self._key, head, mirror.head)
             check_tables(connection, entries)
         remade = next((e for e in entries if e.action == MIRROR_REMADE), None)
         if remade is not None:
@@ -569,6 +571,8 @@ class Store:
                 mirror.check(before)
                 if mirror.is_new:
                     self._begin_mirror(connection, mirror, before)
+                elif mirror.is_torn:
+                    self._note_mirror(connection, MIRROR_REPAIRED, before)
                 yield connection
                 after = self._head(connection)
             # After the commit: a mirror that lags is tolerated, one that runs ahead would be a false alarm.
@@ -578,10 +582,15 @@ class Store:
     def _begin_mirror(self, connection: Connection, mirror: HeldMirror, before: AuditHead | None) -> None:
         """Begin a mirror beside an empty audit; beside one with entries it was taken away, and that is said for good."""
         if before is None:
-            mirror.write(audit.head_of(None, self._key))
-            return
-        last = self._audit_entries(connection)[-1]
-        self._audit(connection, last.at, _SYSTEM, MIRROR_REMADE, "audit", {"entries": str(before.sequence)})
+            mirror.begin(audit.head_of(None, self._key))
+        else:  # it stays empty until the entry that says so is committed
+            self._note_mirror(connection, MIRROR_REMADE, before)
+
+    def _note_mirror(self, connection: Connection, action: str, before: AuditHead | None) -> None:
+        """Say in the audit what was done about its mirror, at the time of the last entry: no clock is at hand here."""
+        entries = self._audit_entries(connection)
+        if entries and before is not None:
+            self._audit(connection, entries[-1].at, _SYSTEM, action, "audit", {"entries": str(before.sequence)})
 
     def _audit(
         self,

@@ -1,8 +1,13 @@
 """The mirror of the audit's head: a small file beside the database, so that a cut-off end is seen.
 
 Somebody who can write to the database can put back an older state of it, entries and head together, and
-every hash in it fits. The mirror still says how far the audit had come. It is signed like the head itself.
-Whoever can put back an older mirror as well is not found by it; keep a copy of it elsewhere if that matters.
+every hash in it fits. The mirror still says how far the audit had come. It is signed, and for this place: an old copy
+of the database alone does not give an old mirror. Whoever can put back an older mirror as well is found by the anchors
+(`advisor.adapters.audit_anchor`), not here.
+
+The file holds two slots, and a write goes to the older one. A crash in the middle of it can tear that slot only; the
+other still holds the head before. The database is written first, so a torn slot is a crash exactly when the database is
+ahead of the whole one, and somebody's work when it is not.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,12 +25,50 @@ from advisor import audit
 from advisor.audit import AuditHead
 from advisor.errors import AuditBroken, AuditUnavailable
 
-FILE_BYTES = 512  # one sector, always the same length: a write is whole or not there
+SLOT_BYTES = 512  # one sector, always the same length: disks write it whole or not at all, nearly always
+SLOTS = 2
 FILE_MODE = 0o600
 
 
+@dataclass(frozen=True)
+class Mirrored:
+    """What the mirror says: the newest head of its slots, and whether a slot is torn.
+
+    Attributes:
+        head: None where there is no file, or an empty one.
+        slot: Where that head stands.
+    """
+
+    path: Path | None
+    head: AuditHead | None = None
+    slot: int = 0
+    is_torn: bool = False
+
+    def check(self, head: AuditHead | None) -> None:
+        """Check that the database is not older than the mirror: appending to a cut audit would hide the cut.
+
+        Raises:
+            AuditBroken: It is.
+        """
+        if self.head is None:
+            return
+        count = head.sequence if head else 0
+        if count < self.head.sequence or (
+            head is not None and count == self.head.sequence and head.hash != self.head.hash
+        ):
+            raise AuditBroken(
+                f"audit: the store has {count} entries, its mirror {self.path} knew {self.head.sequence};"
+                " if the store was restored from a backup on purpose, move the mirror away"
+            )
+        if self.is_torn and count == self.head.sequence:
+            raise AuditBroken(
+                f"audit: the mirror {self.path} is damaged, and no write was under way: it was edited, or the disk is"
+                " failing; what stood behind the last entry may have been cut off"
+            )
+
+
 class Mirror:
-    """The file, or nothing at all for a database in memory."""
+    """The file, or nothing at all for a database that is not one."""
 
     def __init__(self, database: Path | None, key: bytes) -> None:
         """Name the file; nothing is opened yet."""
@@ -36,18 +80,19 @@ class Mirror:
         """Return whether there should be one."""
         return self.path is not None
 
-    def read(self) -> AuditHead | None:
-        """Return what it says; None if it is missing or still empty.
+    def read(self) -> Mirrored:
+        """Return what it says.
 
         Raises:
-            AuditBroken: It cannot be read.
+            AuditBroken: It cannot be read, or no slot of it is whole.
         """
         if self.path is None:
-            return None
+            return Mirrored(None)
         try:
-            return _parse(self.path.read_bytes(), self.path)
+            with self.path.open("rb") as file:
+                return _parse(file.read(SLOT_BYTES * SLOTS + 1), self.path, self._key)
         except FileNotFoundError:
-            return None
+            return Mirrored(self.path)
         except OSError as error:
             raise AuditBroken(f"audit: the mirror {self.path} cannot be read: {error.strerror}") from error
 
@@ -57,9 +102,10 @@ class Mirror:
 
         Raises:
             AuditUnavailable: It cannot be opened for writing; then nothing may change.
+            AuditBroken: No slot of it is whole.
         """
         if self.path is None:
-            yield HeldMirror(None, None, self._key)
+            yield HeldMirror(Mirrored(None), None, self._key)
             return
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
@@ -69,7 +115,8 @@ class Mirror:
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield HeldMirror(self.path, descriptor, self._key)
+            said = _parse(os.pread(descriptor, SLOT_BYTES * SLOTS + 1, 0), self.path, self._key)
+            yield HeldMirror(said, descriptor, self._key)
         finally:
             os.close(descriptor)
 
@@ -77,37 +124,51 @@ class Mirror:
 class HeldMirror:
     """The mirror while one writer has it."""
 
-    def __init__(self, path: Path | None, descriptor: int | None, key: bytes) -> None:
-        """Keep the open file."""
-        self._path = path
+    def __init__(self, said: Mirrored, descriptor: int | None, key: bytes) -> None:
+        """Keep the open file and what it said when it was opened."""
+        self._said = said
         self._descriptor = descriptor
         self._key = key
 
     @property
+    def head(self) -> AuditHead | None:
+        """Return how far the audit had come by it."""
+        return self._said.head
+
+    @property
     def is_new(self) -> bool:
         """Return whether the file was not there until now."""
-        return self._descriptor is not None and not os.pread(self._descriptor, FILE_BYTES, 0).strip(b"\0 \n")
+        return self._descriptor is not None and self._said.head is None
+
+    @property
+    def is_torn(self) -> bool:
+        """Return whether a crash tore a slot; the next write repairs it."""
+        return self._said.is_torn
 
     def check(self, head: AuditHead | None) -> None:
-        """Check that the database is not older than the mirror: appending to a cut audit would hide the cut.
+        """Check that the database is not older than the mirror; see `Mirrored.check`."""
+        self._said.check(head)
+
+    def begin(self, head: AuditHead) -> None:
+        """Fill a new mirror, whole on disk when this returns.
 
         Raises:
-            AuditBroken: It is.
+            AuditUnavailable: It cannot be written; nothing may change without it.
         """
-        if self._descriptor is None or self._path is None:
+        if self._descriptor is None or self._said.path is None:
             return
-        mirrored = _parse(os.pread(self._descriptor, FILE_BYTES, 0), self._path)
-        if mirrored is None:
-            return
-        audit.check_head(mirrored, self._key)
-        count = head.sequence if head else 0
-        if count < mirrored.sequence or (
-            head is not None and count == mirrored.sequence and head.hash != mirrored.hash
-        ):
-            raise AuditBroken(
-                f"audit: the store has {count} entries, its mirror {self._path} knew {mirrored.sequence};"
-                " if the store was restored from a backup on purpose, move the mirror away"
-            )
+        try:
+            os.pwrite(self._descriptor, _slot(head, self._key) * SLOTS, 0)
+            os.fsync(self._descriptor)
+            folder = os.open(self._said.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)  # or a power cut may take the file's name away, and its absence is an alarm
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise AuditUnavailable(
+                f"audit: the mirror {self._said.path} cannot be written ({error.strerror}); nothing was done"
+            ) from error
 
     def write(self, head: AuditHead) -> None:
         """Bring the mirror up to a head that is committed.
@@ -117,18 +178,38 @@ class HeldMirror:
         """
         if self._descriptor is None:
             return
-        line = head.model_dump_json().encode().ljust(FILE_BYTES - 1) + b"\n"
+        slot = _slot(head, self._key)
         try:
-            os.pwrite(self._descriptor, line, 0)
+            if self._said.head is None:
+                os.pwrite(self._descriptor, slot * SLOTS, 0)
+            else:
+                os.pwrite(self._descriptor, slot, (1 - self._said.slot) * SLOT_BYTES)
             os.fsync(self._descriptor)
         except OSError:
             return
 
 
-def _parse(data: bytes, path: Path) -> AuditHead | None:
-    if not data.strip(b"\0 \n"):
-        return None
+def _slot(head: AuditHead, key: bytes) -> bytes:
+    return audit.mirror_of(head, key).model_dump_json().encode().ljust(SLOT_BYTES - 1) + b"\n"
+
+
+def _parse(data: bytes, path: Path, key: bytes) -> Mirrored:
+    if not data:
+        return Mirrored(path)
+    slots = [_head(data[n * SLOT_BYTES : (n + 1) * SLOT_BYTES], key) for n in range(SLOTS)]
+    whole = [(head.sequence, number, head) for number, head in enumerate(slots) if head is not None]
+    if not whole:
+        raise AuditBroken(f"audit: the mirror {path} is not readable; it was edited or damaged")
+    _, number, head = max(whole, key=lambda found: found[:2])
+    is_torn = len(whole) < SLOTS or len(data) != SLOT_BYTES * SLOTS
+    return Mirrored(path, head, number, is_torn)
+
+
+def _head(data: bytes, key: bytes) -> AuditHead | None:
+    """Return the head in a slot; None if the slot is torn, or not signed for a mirror."""
     try:
-        return AuditHead.model_validate_json(data)
-    except ValidationError as error:
-        raise AuditBroken(f"audit: the mirror {path} is not readable; it was edited or damaged") from error
+        head = AuditHead.model_validate_json(data)
+        audit.check_mirror(head, key)
+    except (ValidationError, AuditBroken):
+        return None
+    return head if data == _slot(head, key) else None
