@@ -11,7 +11,7 @@ Nothing is written to the branch here, nobody is asked, and no clock is read. Ca
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, assert_never
 
@@ -19,21 +19,23 @@ from pydantic import Field
 
 from advisor.config_file import insert_key, read_entries, revert_keys, set_value
 from advisor.errors import ChangeRefused, SourceMalformed, one_line
+from advisor.evidence import ConfigValue
 from advisor.evidence.config_diff import diff_keys
 from advisor.playbook import Action, VerificationPlan
 from advisor.proposal.guardrails import (
-    FileEdit,
-    Guard,
-    Guardrail,
     check_git_names,
     check_keys,
     check_modes,
     check_paths,
     check_ranges,
+    check_rules,
     check_size,
     is_inside,
 )
-from advisor.proposal.patch import PatchFile, has_odd_characters, parse_patch, render_diff
+from advisor.proposal.manifests import check_manifests
+from advisor.proposal.memory import check_memory, touches_memory
+from advisor.proposal.patch import PatchFile, has_odd_characters, parse_patch, read_rendered, render_diff
+from advisor.proposal.records import FileEdit, Guard, Guardrail
 from advisor.values import ActionType, Instant, Record, Risk, digest, format_instant
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "build_proposal",
     "digest_of",
     "parse_patch",
+    "read_rendered",
     "render_diff",
     "seal",
 ]
@@ -129,6 +132,8 @@ class Draft(Record):
 
     Attributes:
         allowed_paths: The service's globs; no other file may be touched.
+        allowed_keys: Globs of the keys that may be written; empty allows all.
+        forbidden_keys: Globs of keys that are never written, by whatever action.
         proposer: The person or the part (``engine``, ``model``) that chose the action.
     """
 
@@ -141,6 +146,8 @@ class Draft(Record):
     repository: RepositoryName
     branch: str
     allowed_paths: tuple[str, ...]
+    allowed_keys: tuple[str, ...] = ()
+    forbidden_keys: tuple[str, ...] = ()
     evidence_digest: str
     policy_version: str
     verification: VerificationPlan
@@ -168,6 +175,10 @@ class ChangeTarget(Protocol):
 
     def read_file(self, commit: str, path: str) -> bytes:
         """Return the bytes of a plain file in a commit."""
+        ...
+
+    def configuration_at(self, commit: str, paths: Sequence[str]) -> tuple[ConfigValue, ...]:
+        """Return the keys and values of the files in scope at a commit."""
         ...
 
     def write_tree(self, base_commit: str, edits: Mapping[str, bytes | None]) -> str:
@@ -316,6 +327,14 @@ def run_guardrails(
     results.append(check_ranges(draft.action))
     if draft.action.type is not ActionType.REVERT_COMMIT:
         results.append(check_keys(draft.action, edits))
+    # Read only where it is needed: the arithmetic wants the whole service, and most edits are not about memory.
+    configuration = repository.configuration_at(base, draft.allowed_paths) if touches_memory(edits) else ()
+    further = (
+        check_rules(edits, draft.allowed_keys, draft.forbidden_keys),
+        check_manifests(draft.action.type, edits),
+        check_memory(draft.action.type, edits, configuration),
+    )
+    results += [result for result in further if result is not None]
     results += [guard(edits) for guard in guards]
     _refuse_failed(draft.action, results)
     return tuple(results)
@@ -345,7 +364,7 @@ def seal(
         **{
             name: getattr(draft, name)
             for name in Draft.model_fields
-            if name not in ("allowed_paths", "expires_minutes", "warnings", "summary", "repository")
+            if name in Proposal.model_fields and name not in ("warnings", "summary", "repository")
         },
         id=proposal_id,
         summary=one_line(draft.summary),

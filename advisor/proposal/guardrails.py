@@ -7,14 +7,17 @@ and the patch), never at what was meant; so an editor with a fault in it is caug
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Iterable
 
+from advisor.config_file import read_entries
 from advisor.errors import SourceMalformed
 from advisor.evidence.config_diff import KeyChange, diff_keys
 from advisor.path_scope import PathScope
 from advisor.playbook import Action
 from advisor.proposal.patch import PatchFile
-from advisor.values import ActionType, Record
+from advisor.proposal.records import FileEdit, Guardrail
+from advisor.values import ActionType
 
 PATCH_LINES_MAX = 2000  # what one person can be asked to read before saying yes
 PATCH_BYTES_MAX = 1_000_000  # what redaction passes whole: beyond it the end of a long line would not be shown
@@ -25,26 +28,6 @@ _KEYS_OF: dict[ActionType, re.Pattern[str]] = {
     ActionType.RESTART: re.compile(r"restart", re.I),
     ActionType.ROLL_BACK_IMAGE: re.compile(r"image|tag|digest|version", re.I),
 }
-
-
-class Guardrail(Record):
-    """What one guardrail said."""
-
-    name: str
-    passed: bool
-    detail: str = ""
-
-
-class FileEdit(Record):
-    """One file of a candidate: its bytes before and after; None where it does not exist."""
-
-    path: str
-    before: bytes | None
-    after: bytes | None
-
-
-# Checks from outside this stage, such as memory arithmetic over the values that the edit would set.
-Guard = Callable[[tuple[FileEdit, ...]], Guardrail]
 
 
 def check_paths(paths: Iterable[str], globs: tuple[str, ...]) -> Guardrail:
@@ -108,6 +91,93 @@ def _is_stated(change: KeyChange, action: Action) -> bool:
     return any(is_inside(change.key, key) for key in action.keys)
 
 
+def check_rules(edits: tuple[FileEdit, ...], allowed: tuple[str, ...], forbidden: tuple[str, ...]) -> Guardrail | None:
+    """Return whether every key that differs may be written by the service's rules; None where there are none.
+
+    Held against what differs, not against what was meant, so it binds the taking back of a whole commit as well.
+
+    Args:
+        edits: The touched files.
+        allowed: Globs of keys; empty allows every key.
+        forbidden: Globs of keys that are never written, whatever is allowed.
+    """
+    if not allowed and not forbidden:
+        return None
+    bad: list[str] = []
+    written: set[str] = set()
+    for edit in edits:
+        if unread := _not_read_by_key(edit):
+            return Guardrail(name="key_rules", passed=False, detail=unread)
+        try:
+            changes = diff_keys(edit.before, edit.after, edit.path)
+        except SourceMalformed as error:
+            return Guardrail(name="key_rules", passed=False, detail=str(error))
+        for key in dict.fromkeys(change.key for change in changes):
+            written.add(key)
+            against = next((glob for glob in forbidden if matches_key(glob, key, covers=True)), None)
+            if against is not None:
+                bad.append(f"{key} is forbidden ({against})")
+            elif allowed and not any(matches_key(glob, key) for glob in allowed):
+                bad.append(f"{key} is not among the allowed keys")
+    detail = "; ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+    return Guardrail(name="key_rules", passed=not bad, detail=detail or ", ".join(sorted(written)[:8]))
+
+
+def _not_read_by_key(edit: FileEdit) -> str:
+    # What is not read whole by key could carry a forbidden one unseen.
+    for data in (edit.before, edit.after):
+        try:
+            form = read_entries(data, edit.path).format if data is not None else ""
+        except SourceMalformed as error:
+            return str(error)
+        if form in ("text", "template"):
+            return f"{edit.path} is not read by key ({form}), and the service's key rules are to be held against keys"
+    return ""
+
+
+# Where a ConfigMap or Secret holds a file: what stands in it is known to people by its own key.
+_EMBEDDED = re.compile(r'(?:data|stringData)(?:\["(?:[^"\\]|\\.)*"\]|\.[^.\[\]":#]+)(?:#[^.\[]*)?\.')
+
+
+def matches_key(glob: str, key: str, covers: bool = False) -> bool:
+    """Return whether a glob names a key, or the value that the key stands in.
+
+    ``*`` stands for any characters, dots too; all else for itself. A key of a file inside a ConfigMap is known by its
+    whole path and by its key in that file. Takes time proportional to glob times key: keys come from repositories.
+
+    Args:
+        glob: As in the settings.
+        key: As `advisor.config_file` writes it.
+        covers: Whether a key is also named when the glob's key lies inside of it: what holds a forbidden value whole.
+    """
+    inner = _EMBEDDED.match(key)
+    for name in (key, key[inner.end() :] if inner else key):
+        if any(_matches(glob, name[:end]) for end in (len(name), *(m.start() for m in _INSIDE.finditer(name)))):
+            return True
+        if covers and is_inside(glob, name):
+            return True
+    return False
+
+
+_INSIDE = re.compile(r"[:.\[#]")
+
+
+def _matches(glob: str, text: str) -> bool:
+    first, *rest = glob.split("*")
+    if not rest:
+        return glob == text
+    last = rest.pop()
+    if not text.startswith(first) or len(text) < len(first) + len(last) or not text.endswith(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for part in rest:
+        found = text.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
 def is_inside(key: str, stated: str) -> bool:
     """Return whether a key is the stated one, or inside its text (a flag, an embedded file)."""
     return key == stated or any(key.startswith(f"{stated}{sign}") for sign in ":.[#")
@@ -133,6 +203,10 @@ def _is_plain_path(path: str) -> bool:
 
 
 def _is_git_name(part: str) -> bool:
-    # Some file systems drop invisible characters, trailing dots and blanks, or know ".git" as "git~1".
-    word = "".join(c for c in part if c.isascii() and c.isprintable()).lower()
-    return word.startswith((".git", "git~"))
+    # Some file systems drop invisible characters, trailing dots and blanks, fold widths and case, or know ".gitmodules" as
+    # "git~1" or "gi7eba~1"; NTFS ends a name at a colon.
+    word = (
+        "".join(c for c in unicodedata.normalize("NFKC", part) if unicodedata.category(c)[0] != "C").lower().lstrip(" ")
+    )
+    ascii_only = "".join(c for c in word if c.isascii())
+    return any(re.match(r"\.git|git~|gi[0-9a-f]{4}~", each) is not None for each in (word, ascii_only))

@@ -83,6 +83,36 @@ def render_diff(patch: bytes, redact: Callable[[str], str] | None = None) -> str
     return "\n".join(_show_line(line) for line in lines)
 
 
+def read_rendered(shown: str) -> bytes:
+    """Return the patch that a text was rendered from without redaction: what was seen, as bytes again.
+
+    Raises:
+        ChangeRefused: A mark in it stands for nothing: it was not made by `render_diff`.
+    """
+    out = bytearray()
+    at = 0
+    for mark in _MARK.finditer(shown):
+        out += _encoded(shown[at : mark.start()])
+        at = mark.end()
+        number = int(mark[1] or mark[2], 16)
+        if mark[1]:
+            out.append(number)
+        elif number < 0x110000 and not 0xD800 <= number < 0xE000:
+            out += chr(number).encode()
+        else:
+            raise ChangeRefused(f"rendered patch: {mark[0]} is no character")
+    return bytes(out + _encoded(shown[at:]))
+
+
+_MARK = re.compile("⟨(?:0x([0-9A-F]{2})|U\\+([0-9A-F]{4,6}))⟩")
+
+
+def _encoded(text: str) -> bytes:
+    if "⟨" in text or "⟩" in text:
+        raise ChangeRefused("rendered patch: a bracket that is part of no mark")
+    return text.encode()
+
+
 def _redacted(lines: list[str], redact: Callable[[str], str]) -> list[str]:
     whole = redact("\n".join(lines)).split("\n")
     if len(whole) == len(lines):

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from advisor.errors import SettingsInvalid, one_line
 from advisor.redaction import redact
-from advisor.settings.approval import ApprovalRules
+from advisor.settings.approval import ApprovalRules, inside, with_allowed_signers
 from advisor.settings.model import Model
 from advisor.settings.repositories import Repository
 from advisor.settings.section import SECRET_IN_URL, Section
@@ -78,10 +78,25 @@ class Prometheus(Section):
 
 
 class Configuration(Section):
-    """Where a service's configuration lives: globs inside a repository."""
+    """Where a service's configuration lives: globs inside a repository, and which keys may be written there.
+
+    Attributes:
+        keys: Globs of keys (``*`` stands for any characters); nothing else is written. Empty: every key may be.
+        forbidden_keys: Globs of keys that are never written, not even when a whole commit is taken back.
+    """
 
     repository: str
     paths: Globs = ("**",)
+    keys: Globs = ()
+    forbidden_keys: Globs = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Configuration:
+        for name, globs in (("keys", self.keys), ("forbidden_keys", self.forbidden_keys)):
+            odd = next((glob for glob in globs if not glob.strip() or not glob.isprintable() or len(glob) > 500), None)
+            if odd is not None:
+                raise ValueError(f"{name}: {one_line(odd, 60)!r} names no key")
+        return self
 
 
 class LogFiles(Section):
@@ -161,7 +176,24 @@ class Settings(Section):
                     f"services.{name}.configuration.repository {service.configuration.repository!r}"
                     f" is not under repositories (known: {known})"
                 )
+        rules = with_allowed_signers(self.approval, self.base, self._local_repositories)
+        object.__setattr__(self, "approval", rules)  # frozen for everybody else; here it is still being made
         return self
+
+    @property
+    def _local_repositories(self) -> dict[str, Path]:
+        """Return the folders of the repositories that lie on this machine."""
+        urls = {name: r.url.removeprefix("file://") for name, r in self.repositories.items()}
+        return {
+            name: self.path(url)
+            for name, url in urls.items()
+            if "://" not in url and (":" not in url.split("/")[0] or url.startswith("."))
+        }
+
+    @property
+    def guarded_by_itself(self) -> str | None:
+        """Return the configuration repository that these settings lie in, if they do; the rules would be its own."""
+        return inside(self.base, self._local_repositories) if str(self.base) != "." else None
 
     def service(self, name: str) -> Service:
         """Return a configured service.

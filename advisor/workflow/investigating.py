@@ -187,6 +187,8 @@ class Investigating(Parts):
             repository=RepositoryName(name=configuration.repository, url=redact(configured.url)),
             branch=configured.branch,
             allowed_paths=configuration.paths,
+            allowed_keys=configuration.keys,
+            forbidden_keys=configuration.forbidden_keys,
             evidence_digest=digest([e.digest for e in assessment.evidence]),
             policy_version=self.settings.policy_version,
             verification=assessment.verification,

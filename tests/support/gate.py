@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,10 @@ from typing import Any
 
 from advisor.adapters.git_repository import GitRepository
 from advisor.approval import Answer, Approval, Choice, Grant, decide, grant
+from advisor.config_file import read_entries
 from advisor.errors import AdvisorError, ChangeConflict, ChangeRefused, ChangeUncertain, SourceRefused
+from advisor.evidence import ConfigValue
+from advisor.path_scope import PathScope
 from advisor.playbook import Action, Check, Comparison, Measure, VerificationPlan
 from advisor.proposal import Draft, Proposal, RepositoryName, build_proposal
 from advisor.settings import ApprovalRules
@@ -77,6 +80,14 @@ class FakeRepository:
 
     def read_file(self, commit: str, path: str) -> bytes:
         return self.files(commit)[path]
+
+    def configuration_at(self, commit: str, paths: Sequence[str]) -> tuple[ConfigValue, ...]:
+        return tuple(
+            ConfigValue(path=path, key=entry.key, value=entry.value, document=entry.document)
+            for path, content in self.files(commit).items()
+            if path in PathScope(paths)
+            for entry in read_entries(content, path).entries
+        )
 
     def write_tree(self, base_commit: str, edits: Mapping[str, bytes | None]) -> str:
         merged: dict[str, bytes | None] = {**self.files(base_commit), **edits}
