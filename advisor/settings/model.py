@@ -57,7 +57,7 @@ class Model(Section):
     temperature: float | None = Field(default=0.0, ge=0, le=2)
     seed: int | None = 7
     max_output_tokens: int = Field(default=2_000, ge=100, le=32_000)
-    input_tokens_max: int = Field(default=6_000, ge=1_000, le=200_000)
+    input_tokens_max: int = Field(default=4_000, ge=2_000, le=200_000)
     deadline_seconds: float = Field(default=30.0, gt=0, le=600)
     retries: int = Field(default=2, ge=0, le=5)
     budget: Budget = Budget()
