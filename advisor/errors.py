@@ -10,7 +10,7 @@ AdvisorError
   SettingsInvalid    nothing changed
   RecordUnknown      nothing changed
   NotPermitted       nothing changed   ApprovalMissing · ApprovalExpired · ApprovalMismatch · ApprovalResolved ·
-                                       ApproverNotAllowed
+                                       ApproverNotAllowed · SignatureRefused · DeliveryFrozen
   ChangeError        ChangeConflict (base moved; nothing written) · ChangeRefused (nothing written)
                      ChangeCollision (a conflict: later edits on the same lines; nothing written)
                      ChangeUncertain (we cannot tell; stop and call a person, never retry)
@@ -125,6 +125,14 @@ class ApprovalResolved(NotPermitted):
 
 class ApproverNotAllowed(NotPermitted):
     """The rules do not let this person answer this proposal."""
+
+
+class SignatureRefused(NotPermitted):
+    """The SSH signature that an answer needs is missing, or does not verify."""
+
+
+class DeliveryFrozen(NotPermitted):
+    """A freeze is in force: nothing but a broken glass or a rollback is delivered; the same call succeeds after it."""
 
 
 class ChangeError(AdvisorError):

@@ -30,6 +30,8 @@ TREE = {
     "ApprovalMismatch": "NotPermitted",
     "ApprovalResolved": "NotPermitted",
     "ApproverNotAllowed": "NotPermitted",
+    "SignatureRefused": "NotPermitted",
+    "DeliveryFrozen": "NotPermitted",
     "ChangeError": "AdvisorError",
     "ChangeConflict": "ChangeError",
     "ChangeCollision": "ChangeConflict",
