@@ -37,7 +37,6 @@ from advisor.errors import (
 from advisor.lifecycle import State
 from advisor.proposal import Proposal
 from advisor.store import Store
-from advisor.store.database import explain
 from advisor.values import Risk
 from advisor.verification import Verdict, Verification
 from tests.support.gate import (
@@ -582,14 +581,16 @@ SQLITE_NAMES = {
 
 @pytest.mark.parametrize("suffix", ["", "_SNAPSHOT"])
 @pytest.mark.parametrize(("code", "kind"), SQLITE_NAMES.items())
-def test_each_failure_of_the_database_has_its_words(code: int, kind: type[StoreError], suffix: str) -> None:
+def test_each_failure_of_the_database_has_its_words(
+    store: Store, code: int, kind: type[StoreError], suffix: str
+) -> None:
     names = {getattr(sqlite3, n): n for n in dir(sqlite3) if n.startswith("SQLITE_") and n.count("_") == 1}
     cause = sqlite3.OperationalError("as the database says it")
     cause.sqlite_errorname = names[code] + suffix
     for wrap in (OperationalError, DatabaseError):
-        found = explain(wrap("SELECT 'secret'", {}, cause), "store x")
+        found = store._database.explain(wrap("SELECT 'secret'", {}, cause))
         assert type(found) is kind
-        assert str(found).startswith("store x: ")
+        assert str(found).startswith("store in memory: ")
         assert "secret" not in str(found)
 
 

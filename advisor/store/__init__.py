@@ -13,9 +13,11 @@ functions.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -42,8 +44,10 @@ from advisor.lifecycle import ON_BRANCH, PENDING, Event, State, advance
 from advisor.proposal import Proposal
 from advisor.store import schema
 from advisor.store.bound import check_tables
-from advisor.store.database import Database, explain, open_database
+from advisor.store.database import CommitLost, Database, StepUndone, open_database
+from advisor.store.database import has_records as has_records
 from advisor.store.mirror import HeldMirror, Mirror
+from advisor.store.retrying import whole_step
 from advisor.values import Instant, Record, canonical_json, digest
 from advisor.verification import Verdict, Verification
 
@@ -73,6 +77,7 @@ _VERDICTS = {
     Verdict.INCONCLUSIVE: Event.LEAVE_OPEN,
     Verdict.ERROR: Event.ERR,
 }
+MIRROR_BEGUN = "audit.mirror_begun"  # another machine joined those that write to one server
 MIRROR_REMADE = "audit.mirror_remade"
 MIRROR_REPAIRED = "audit.mirror_repaired"  # a crash tore a slot of it
 _SYSTEM = "ops-advisor"  # who acts in the audit where no person does
@@ -88,10 +93,11 @@ class IncidentLine(Record):
 
 
 class StoredProposal(Record):
-    """A proposal and where it stands."""
+    """A proposal, where it stands, and the change that came of it once its delivery was begun."""
 
     proposal: Proposal
     state: State
+    change: Change | None = None
 
 
 class StoredChange(Record):
@@ -112,27 +118,37 @@ class Store:
         """Keep an open database; use `Store.open`."""
         self._database = database
         self._key = key
-        self._mirror = Mirror(database.path, key)
+        self._mirror = Mirror(database.mirrored_as, key)
         # Called before an intent is recorded (what it raises, nothing is done) and after an outcome was. The workflow
         # has the head of the audit anchored outside here.
         self.before_intent: Callable[[Change, datetime], None] = _nothing
         self.after_outcome: Callable[[Change, datetime], None] = _nothing
 
     @classmethod
-    def open(cls, url: str, key: bytes, busy_seconds: float = BUSY_SECONDS) -> Store:
-        """Return the store at a URL (``sqlite:///advisor.db``), made if it is not there.
+    def open(
+        cls,
+        url: str,
+        key: bytes,
+        busy_seconds: float = BUSY_SECONDS,
+        *,
+        password: str | None = None,
+        mirror_folder: Path | None = None,
+    ) -> Store:
+        """Return the store at a URL, made if it is not there.
 
         Args:
-            url: Of the settings.
+            url: Of the settings: ``sqlite:///advisor.db`` or ``postgresql+psycopg://user@host/database``.
             key: The server's key, which signs the audit.
             busy_seconds: How long to wait for others who write.
+            password: Of PostgreSQL; where None, `ADVISOR_STORE_PASSWORD`, then what libpq finds.
+            mirror_folder: Where this machine keeps its mirror of PostgreSQL's audit head; SQLite has it beside.
 
         Raises:
-            SettingsInvalid: The URL is not one that this version knows.
+            SettingsInvalid: The URL is not one that this version knows, or the server does not let us in.
             StoreUnavailable: It cannot be opened or written now.
-            StoreError: The file is damaged, of something else, or of a newer version.
+            StoreError: It is damaged, of something else, or of a newer version.
         """
-        return cls(open_database(url, busy_seconds), key)
+        return cls(open_database(url, busy_seconds, password=password, mirror_folder=mirror_folder), key)
 
     def close(self) -> None:
         """Give back the connections."""
@@ -141,6 +157,7 @@ class Store:
     # --- incidents
     # -------------------------------------------------------------------------------------------------
 
+    @whole_step
     def save_investigation(self, report: Mapping[str, Any], at: datetime) -> None:
         """Keep a report as `investigate --json` prints it; a repeat of the same one is the same record.
 
@@ -194,6 +211,7 @@ class Store:
     # --- proposals and answers
     # -------------------------------------------------------------------------------------
 
+    @whole_step
     def save_proposal(self, proposal: Proposal) -> None:
         """Keep a proposal, waiting for its answer; a repeat of the same one changes nothing.
 
@@ -229,26 +247,43 @@ class Store:
         return State(self._find(schema.proposals, proposal_id, "proposal").state)
 
     def list_proposals(
-        self, incident_id: str | None = None, states: Iterable[State] = State, limit: int = 1000
+        self, incident_id: str | None = None, states: Iterable[State] = State, limit: int | None = 1000
     ) -> tuple[StoredProposal, ...]:
-        """Return proposals, the newest first."""
-        table = schema.proposals
-        wanted = select(table.c.body, table.c.state).where(table.c.state.in_([state.value for state in states]))
+        """Return proposals, the newest first; ``limit=None`` for all of them."""
+        table, changes = schema.proposals, schema.changes
+        wanted = (
+            select(table.c.body, table.c.state, changes.c.body.label("change"))
+            .join(changes, changes.c.proposal_id == table.c.id, isouter=True)
+            .where(table.c.state.in_([state.value for state in states]))
+        )
         if incident_id is not None:
             wanted = wanted.where(table.c.incident_id == incident_id)
         with self._database.reading() as connection:
             rows = connection.execute(wanted.order_by(table.c.created_ms.desc(), table.c.id).limit(limit)).all()
-        return tuple(StoredProposal(proposal=self._read(Proposal, r.body), state=State(r.state)) for r in rows)
+        return tuple(
+            StoredProposal(
+                proposal=self._read(Proposal, r.body),
+                state=State(r.state),
+                change=None if r.change is None else self._read(Change, r.change),
+            )
+            for r in rows
+        )
 
     def pending(self) -> tuple[StoredProposal, ...]:
-        """Return all on which someone or something still has to act, the newest first."""
-        return self.list_proposals(states=PENDING)
+        """Return all on which someone or something still has to act, the newest first.
+
+        What is under way comes with its change. Of a rollback there are two: the change that is being taken back, as
+        ``rolling_back``, and the rollback's own proposal, which names that change in ``rolls_back`` and has a change of
+        its own as soon as its delivery was begun.
+        """
+        return self.list_proposals(states=PENDING, limit=None)  # whatever is left out here would wait for ever
 
     def answers(self, proposal_id: str) -> tuple[Resolution, ...]:
         """Return the recorded answers to a proposal, in their order."""
         with self._database.reading() as connection:
             return self._answers(connection, proposal_id)
 
+    @whole_step
     def record_answer(self, answer: Resolution, people_needed: int = 1) -> State:
         """Keep an answer and return where the proposal stands then.
 
@@ -297,6 +332,7 @@ class Store:
                 self._settle_rolled_back(connection, row.rolls_back, Event.ABANDON_ROLLBACK, answer.at, "expired")
             return state
 
+    @whole_step
     def supersede(self, proposal_id: str, reason: str, at: datetime) -> State:
         """Set aside a proposal that cannot be delivered any more; one that was begun stays where it is."""
         with self._writing() as connection:
@@ -308,6 +344,7 @@ class Store:
     # --- changes
     # ---------------------------------------------------------------------------------------------------
 
+    @whole_step
     def begin_delivery(self, change: Change, at: datetime) -> None:
         """Keep the intent to deliver; the grant is used up by it.
 
@@ -355,6 +392,7 @@ class Store:
             }
             self._audit(connection, at, _SYSTEM, "change.begin_delivery", change.id, details)
 
+    @whole_step
     def resume_delivery(self, change: Change, at: datetime) -> None:
         """Keep the intent to push a delivery that is under way once more.
 
@@ -382,6 +420,7 @@ class Store:
         """Return whether what a proposal became stands on its branch now."""
         return self.state_of(proposal_id) in ON_BRANCH
 
+    @whole_step
     def record_outcome(self, change: Change, outcome: Outcome, reason: str, at: datetime) -> None:
         """Keep how a delivery ended; of a rollback, also where that leaves the change it takes back.
 
@@ -403,6 +442,7 @@ class Store:
                 self._settle_rolled_back(connection, row.rolls_back, Event.ABANDON_ROLLBACK, at, reason)
         self.after_outcome(change, at)
 
+    @whole_step
     def begin_rollback(self, change: Change, proposal: Proposal, approval: Approval) -> None:
         """Keep a rollback's proposal and approval, and that the change is being taken back, in one step.
 
@@ -461,6 +501,7 @@ class Store:
     # --- verification
     # ----------------------------------------------------------------------------------------------
 
+    @whole_step
     def begin_verification(self, change_id: str, at: datetime) -> None:
         """Keep that a change is being looked at.
 
@@ -473,6 +514,7 @@ class Store:
                 self._step(connection, row, Event.BEGIN_VERIFICATION)
                 self._audit(connection, at, _SYSTEM, "change.begin_verification", change_id, {})
 
+    @whole_step
     def record_verification(self, verification: Verification) -> State:
         """Keep a verdict and return where the change stands then; one that was not begun is begun by it.
 
@@ -511,6 +553,7 @@ class Store:
     # --- the audit
     # -------------------------------------------------------------------------------------------------
 
+    @whole_step
     def record_note(self, at: datetime, actor: str, action: str, subject: str, details: Mapping[str, str]) -> None:
         """Append an audit entry that goes with no change of state, such as a refused attempt.
 
@@ -539,7 +582,7 @@ class Store:
         mirror = self._mirror.read()  # before the entries: it can only lag behind them
         with self._database.reading() as connection:
             entries, head = self._audit_entries(connection), self._head(connection)
-            if entries and mirror.head is None and self._mirror.exists_for_files:
+            if entries and mirror.head is None and self._mirror.exists_for_files and self._has_begun_mirror(entries):
                 raise AuditBroken(
                     f"audit: the mirror of the head is missing ({self._mirror.path}); without it a cut-off end"
                     " would not be seen"
@@ -564,33 +607,71 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with ExitStack() as held:  # the mirror is let go last
-            with self._database.writing() as connection:
-                mirror = held.enter_context(self._mirror.held())
-                before = self._head(connection)
-                mirror.check(before)
-                if mirror.is_new:
-                    self._begin_mirror(connection, mirror, before)
-                elif mirror.is_torn:
-                    self._note_mirror(connection, MIRROR_REPAIRED, before)
-                yield connection
-                after = self._head(connection)
+        before = after = None
+        # The mirror is taken first and let go last: on one machine it is the queue, whatever the database is.
+        with self._mirror.held() as mirror:
+            try:
+                with self._database.writing() as connection:
+                    before = self._head(connection)
+                    self._check_mirror(connection, mirror, before)
+                    yield connection
+                    if mirror.is_new and before is None and self._database.is_server:
+                        self._note_mirror(connection, MIRROR_BEGUN)
+                    after = self._head(connection)
+            except CommitLost as lost:
+                if after is not None and after != before and not self._was_kept(after):
+                    raise StepUndone(f"{lost}; nothing was done, try again") from lost
             # After the commit: a mirror that lags is tolerated, one that runs ahead would be a false alarm.
             if after is not None and after != before:
                 mirror.write(after)
 
+    def _was_kept(self, after: AuditHead) -> bool:
+        return self._database.settle(lambda connection: self._hash_at(connection, after.sequence) == after.hash)
+
+    def _check_mirror(self, connection: Connection, mirror: HeldMirror, before: AuditHead | None) -> None:
+        mirror.check(before)
+        if mirror.is_new:
+            self._begin_mirror(connection, mirror, before)
+        elif mirror.is_torn:
+            self._note_mirror(connection, MIRROR_REPAIRED)
+        known = mirror.head
+        # Another machine may have gone on, in good faith, from an older state that somebody put back.
+        if known and known.sequence and self._hash_at(connection, known.sequence) != known.hash:
+            raise AuditBroken(
+                f"audit entry {known.sequence}: it is not the entry that the mirror {self._mirror.path} recorded; nothing"
+                " was done"
+            )
+
     def _begin_mirror(self, connection: Connection, mirror: HeldMirror, before: AuditHead | None) -> None:
-        """Begin a mirror beside an empty audit; beside one with entries it was taken away, and that is said for good."""
+        """Begin a mirror beside an empty audit; beside one with entries it was taken away, and that is said for good.
+
+        Of a server's store each machine has its own, so there a new one is a machine that joins; but only once.
+        """
         if before is None:
             mirror.begin(audit.head_of(None, self._key))
         else:  # it stays empty until the entry that says so is committed
-            self._note_mirror(connection, MIRROR_REMADE, before)
+            begun_here = self._has_begun_mirror(self._audit_entries(connection))
+            self._note_mirror(connection, MIRROR_REMADE if begun_here else MIRROR_BEGUN)
 
-    def _note_mirror(self, connection: Connection, action: str, before: AuditHead | None) -> None:
+    def _has_begun_mirror(self, entries: Iterable[AuditEntry]) -> bool:
+        """Return whether a mirror should be here, by what the entries say."""
+        begun = {dict(entry.details).get("place") for entry in entries if entry.action == MIRROR_BEGUN}
+        return not self._database.is_server or self._place in begun
+
+    @property
+    def _place(self) -> str:
+        return f"{socket.gethostname()}:{self._mirror.path}"
+
+    def _note_mirror(self, connection: Connection, action: str) -> None:
         """Say in the audit what was done about its mirror, at the time of the last entry: no clock is at hand here."""
         entries = self._audit_entries(connection)
-        if entries and before is not None:
-            self._audit(connection, entries[-1].at, _SYSTEM, action, "audit", {"entries": str(before.sequence)})
+        if entries:
+            details = {"entries": str(len(entries)), **({"place": self._place} if action == MIRROR_BEGUN else {})}
+            self._audit(connection, entries[-1].at, _SYSTEM, action, "audit", details)
+
+    def _hash_at(self, connection: Connection, sequence: int) -> str | None:
+        table = schema.audit
+        return connection.execute(select(table.c.hash).where(table.c.sequence == sequence)).scalar_one_or_none()
 
     def _audit(
         self,
@@ -614,7 +695,9 @@ class Store:
             )
             self._swap_head(connection, head, audit.head_of(entry, self._key))
         except SQLAlchemyError as error:
-            reason = explain(error, self._shown)
+            reason = self._database.explain(error)
+            if isinstance(reason, StepUndone):
+                raise reason from error
             raise AuditUnavailable(f"{reason}; without its audit entry {action} of {subject} is not done") from error
 
     def _swap_head(self, connection: Connection, before: AuditHead | None, after: AuditHead) -> None:
@@ -780,7 +863,8 @@ class Store:
         return state
 
     def _row(self, connection: Connection, table: Table, record_id: str, what: str) -> Row[Any]:
-        row = connection.execute(select(table).where(table.c.id == record_id)).one_or_none()
+        asked = select(table).where(table.c.id == record_id)
+        row = connection.execute(asked).one_or_none() if record_id.isprintable() else None
         if row is None:
             raise RecordUnknown(f"no {what} has the id {one_line(record_id, 80)!r}")
         return row
@@ -804,6 +888,8 @@ class Store:
     def _find(self, table: Table, beginning: str, what: str) -> Row[Any]:
         if not beginning:
             raise RecordUnknown(f"which {what}? its id is missing")
+        if not beginning.isprintable():  # nor could every database be asked for it
+            raise RecordUnknown(f"no {what} has an id that begins with {one_line(beginning, 80)!r}")
         with self._database.reading() as connection:
             exact = connection.execute(select(table).where(table.c.id == beginning)).one_or_none()
             if exact is not None:

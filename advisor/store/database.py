@@ -1,57 +1,63 @@
 """The database behind the store: opened safely, written alone, its errors in our words.
 
-SQLite: write-ahead log, every commit on disk (`synchronous=FULL`), foreign keys on, the file readable by
-its owner only. A writing transaction begins with `BEGIN IMMEDIATE`: two processes that both read before
-they write would otherwise fail in the middle instead of waiting for each other.
+SQLite and PostgreSQL look the same from here on: `reading` gives one consistent state, `writing` lets one writer in at
+a time and keeps all or nothing. What differs stands in `sqlite` and `postgresql`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Connection, Engine, Pool, insert, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from advisor.errors import SettingsInvalid, StoreError, StoreUnavailable, one_line
-from advisor.store.schema import MIGRATIONS, SCHEMA_VERSION, meta, metadata
+from advisor.errors import AdvisorError, SettingsInvalid, StoreError, StoreUnavailable, StoreUncertain, one_line
+from advisor.store import postgresql, sqlite
+from advisor.store.schema import MIGRATIONS, SCHEMA_VERSION, Migrations, audit_head, meta, metadata
 
-FILE_MODE = 0o600  # reports quote logs and configuration
-FOLDER_MODE = 0o700
+# Waits between looks at a server whose answer to a COMMIT was lost: a restart takes seconds.
+_SETTLE_WAITS = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
+_QUEUE_TABLES = "procrastinate_"  # the queue may live in the same database
 
-# How SQLite names its failures, and what a person should do. Retriable ones are StoreUnavailable.
-_UNAVAILABLE = {
-    "SQLITE_BUSY": "another process holds it; try again",
-    "SQLITE_LOCKED": "another process holds it; try again",
-    "SQLITE_FULL": "the disk is full; make room, then try again",
-    "SQLITE_READONLY": "it is read-only; check the owner and mode of the file and its folder",
-    "SQLITE_CANTOPEN": "it cannot be opened; check the path, and the mode of its folder",
-    "SQLITE_PERM": "access is denied; check the owner and mode of the file",
-    "SQLITE_AUTH": "access is denied; check the owner and mode of the file",
-    "SQLITE_IOERR": "the disk failed to read or write; check the disk and the space left on it",
-    "SQLITE_NOLFS": "the file system cannot hold a file of that size",
-    "SQLITE_PROTOCOL": "the locks of its file system do not work; keep it on a local disk",
-}
-_BROKEN = {
-    "SQLITE_CORRUPT": "the file is damaged; restore it from a backup, and run `advisor audit verify`",
-    "SQLITE_NOTADB": "the file is not a database; name another file under store:",
-    "SQLITE_SCHEMA": "its tables are not those of this version",
-}
+
+class StepUndone(StoreUnavailable):
+    """Nothing of the step was kept, for certain, and taking it again at once may well succeed."""
+
+
+class CommitLost(StoreUnavailable):
+    """The answer to a COMMIT was lost. It never leaves the store: `Database.settle` finds out."""
 
 
 class Database:
-    """One open database; `reading` and `writing` are its only two doors."""
+    """One open database; `reading` and `writing` are its only two doors. A forked process gets connections of its own."""
 
-    def __init__(self, engine: Engine, shown: str, path: Path | None) -> None:
-        """Keep the engine; use `open_database`."""
+    def __init__(self, engine: Engine, shown: str, path: Path | None = None, mirrored_as: Path | None = None) -> None:
+        """Keep the engine; use `open_database`.
+
+        Args:
+            engine: Of either kind.
+            shown: How the store is named to a person.
+            path: SQLite's file.
+            mirrored_as: What the mirror of the audit's head stands beside; None for none.
+        """
         self._engine = engine
         self.shown = shown
         self.path = path
+        self.mirrored_as = mirrored_as
+        self._process = os.getpid()
+        self._inherited: list[Pool] = []
+
+    @property
+    def is_server(self) -> bool:
+        """Return whether other machines may write to it as well."""
+        return self._engine.dialect.name == "postgresql"
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -60,142 +66,182 @@ class Database:
         Raises:
             StoreError: It cannot be read.
         """
+        options = postgresql.reading_options() if self.is_server else {}
         try:
-            with self._engine.connect() as connection, connection.begin():
+            with self._connected(options) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
-            raise explain(error, self.shown) from error
+            raise self.explain(error) from error
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a connection that nobody else writes beside; all of it is kept on leaving, or nothing.
 
         Raises:
+            StepUndone: Others were in the way, or the connection went; nothing was written.
+            CommitLost: The connection went while it was being kept.
             StoreError: It cannot be written; nothing was.
         """
+        options = postgresql.writing_options() if self.is_server else {"advisor_writes": True}
+        committing = False
         try:
-            with self._engine.connect() as connection:
-                with connection.execution_options(advisor_writes=True).begin():
-                    yield connection
+            with self._connected(options) as connection, connection.begin():
+                yield connection
+                committing = True
         except SQLAlchemyError as error:
-            raise explain(error, self.shown) from error
+            told = self.explain(error)
+            if committing and isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise CommitLost(str(told)) from error
+            raise told from error
+
+    def settle(self, landed: Callable[[Connection], bool]) -> bool:
+        """Return whether a transaction whose COMMIT got no answer was kept.
+
+        The look is a writing one: its turn comes only when the lost transaction has ended, one way or the other.
+
+        Raises:
+            StoreUncertain: The database cannot be asked.
+        """
+        last: StoreError | None = None
+        for wait in _SETTLE_WAITS:
+            time.sleep(wait)
+            try:
+                with self.writing() as connection:
+                    return landed(connection)
+            except StoreError as error:
+                last = error
+        raise StoreUncertain(
+            f"{self.shown}: the connection was lost while a step was being kept, and it cannot be asked whether it was"
+            f" ({last}); nothing is done twice: when it answers again, run the same command once more"
+        ) from last
+
+    def explain(self, error: SQLAlchemyError) -> AdvisorError:
+        """Return a database's error as one line that says what to do."""
+        if self.is_server and postgresql.is_undone(error):
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            return StepUndone(f"{self.shown}: {one_line(str(cause), 200)}; nothing was done, try again")
+        if isinstance(error, PoolTimeoutError):
+            return StoreUnavailable(f"{self.shown}: this process has too many steps under way at once; try again")
+        told = (
+            postgresql.explain(error, self.shown, self._engine) if self.is_server else sqlite.explain(error, self.shown)
+        )
+        if told is not None:
+            return told
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return StoreError(f"{self.shown}: {type(cause).__name__}: {one_line(str(cause), 200)}")
 
     def close(self) -> None:
         """Give back the connections."""
         self._engine.dispose()
 
+    def _connected(self, options: Mapping[str, Any]) -> Connection:
+        if self._process != os.getpid() and (self.is_server or self.path is not None):
+            # Two processes on one connection would read each other's answers. The parent's are left alone: closing
+            # them here would close them there.
+            self._inherited.append(self._engine.pool)
+            self._engine.dispose(close=False)
+            self._process = os.getpid()
+        return self._engine.connect().execution_options(**options)
 
-def open_database(url: str, busy_seconds: float) -> Database:
+
+def open_database(
+    url: str,
+    busy_seconds: float,
+    *,
+    password: str | None = None,
+    mirror_folder: Path | None = None,
+    migrations: Migrations = MIGRATIONS,
+    version: int = SCHEMA_VERSION,
+) -> Database:
     """Return the database at a URL, its tables made or brought up to date.
 
+    Args:
+        url: ``sqlite:///FILE`` or ``postgresql+psycopg://USER@HOST/DATABASE``.
+        busy_seconds: How long to wait for others who write.
+        password: Of a server, if it is not where `postgresql.open_engine` looks for it.
+        mirror_folder: Where a server's mirror of the audit's head is kept on this machine; a file has it beside.
+        migrations: What brings tables of version n to n + 1.
+        version: The one wanted.
+
     Raises:
-        SettingsInvalid: The URL is not one that this version knows.
+        SettingsInvalid: The URL is not one that this version knows, or the server does not let us in.
         StoreUnavailable: It cannot be opened now.
-        StoreError: The file is no store, or of a newer version.
+        StoreError: It is no store, or of a newer version.
     """
-    if not url.startswith("sqlite://"):
-        scheme = one_line(url.partition(":")[0], 40)
-        raise SettingsInvalid(f"store: {scheme!r} is not known; write sqlite:///advisor.db")
-    path = _prepare_file(url)
-    shown = f"store {path}" if path else "store in memory"
+    database = _connect(url, busy_seconds, password, mirror_folder)
     try:
-        # One connection is the whole database in memory; a second one would see another, empty one.
-        options: dict[str, Any] = {} if path else {"poolclass": StaticPool}
-        arguments = {"timeout": busy_seconds, "check_same_thread": False}
-        engine = create_engine(url, connect_args=arguments, **options)
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise SettingsInvalid(f"store: {one_line(str(error), 200)}; write sqlite:///advisor.db") from error
-    _listen(engine)
-    database = Database(engine, shown, path)
-    try:
-        _bring_up_to_date(database)
+        _bring_up_to_date(database, migrations, version)
     except BaseException:  # raised again: only the connections are given back, whatever it was
         database.close()
         raise
     return database
 
 
-def explain(error: SQLAlchemyError, shown: str) -> StoreError:
-    """Return a database's error as one line that says what to do."""
-    name = sqlite_error_name(error)
-    if name in _UNAVAILABLE:
-        return StoreUnavailable(f"{shown}: {_UNAVAILABLE[name]}")
-    if name in _BROKEN:
-        return StoreError(f"{shown}: {_BROKEN[name]}")
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return StoreError(f"{shown}: {type(cause).__name__}: {one_line(str(cause), 200)}")
+def has_records(url: str, busy_seconds: float, *, password: str | None = None) -> bool:
+    """Return whether a server's store has entries already; nothing is made.
 
-
-def sqlite_error_name(error: SQLAlchemyError) -> str:
-    """Return SQLite's primary name of an error, such as ``SQLITE_BUSY``; empty where there is none."""
-    cause = error.orig if isinstance(error, DBAPIError) else None
-    name = str(getattr(cause, "sqlite_errorname", ""))  # extended ones look like SQLITE_BUSY_SNAPSHOT
-    return "_".join(name.split("_")[:2])
-
-
-def _prepare_file(url: str) -> Path | None:
-    name = url.removeprefix("sqlite://").removeprefix("/").partition("?")[0]
-    if name in ("", ":memory:"):
-        return None
-    path = Path(name)
+    Raises:
+        SettingsInvalid: As `open_database`.
+        StoreError: As `open_database`.
+    """
+    database = _connect(url, busy_seconds, password, None)
     try:
-        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        # Made before SQLite opens it, so that it never exists with a wider mode; its log files take its mode.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise StoreUnavailable(f"store {path}: it is not a file; name another one under store:")
-            if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
-                os.fchmod(descriptor, FILE_MODE)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise StoreUnavailable(f"store {path}: it cannot be opened: {error.strerror or error}") from error
-    return path
+        with database.reading() as connection:
+            if _version(connection, database, SCHEMA_VERSION) == 0:
+                return False
+            return connection.execute(select(audit_head.c.id)).first() is not None
+    finally:
+        database.close()
 
 
-def _listen(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def connected(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # the driver would begin transactions at its own time; we say when
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("advisor_writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _connect(url: str, busy_seconds: float, password: str | None, mirror_folder: Path | None) -> Database:
+    if url.startswith(sqlite.SCHEME):
+        engine, shown, path = sqlite.open_engine(url, busy_seconds)
+        return Database(engine, shown, path, path)
+    if url.startswith(postgresql.SCHEME):
+        engine, shown = postgresql.open_engine(url, busy_seconds, password)
+        # By its address, not by anything inside it: a database that was dropped and made anew must be found shorter.
+        name = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        return Database(engine, shown, None, mirror_folder / f"postgresql-{name}" if mirror_folder else None)
+    scheme = one_line(url.partition(":")[0], 40)
+    raise SettingsInvalid(f"store: {scheme!r} is not known; write sqlite:///advisor.db or {postgresql.EXAMPLE}")
 
 
-def _bring_up_to_date(database: Database) -> None:
+def _bring_up_to_date(database: Database, migrations: Migrations, wanted: int) -> None:
     with database.reading() as connection:
-        version = _version(connection, database.shown)
-    if version == SCHEMA_VERSION:
+        if database.is_server:
+            _check_encoding(connection, database.shown)
+        version = _version(connection, database, wanted)
+    if version == wanted:
         return
     with database.writing() as connection:
-        version = _version(connection, database.shown)  # again: another process may have been first
+        version = _version(connection, database, wanted)  # again: another process may have been first
         if version == 0:
             metadata.create_all(connection)
             connection.execute(insert(meta).values(name="schema", value=str(SCHEMA_VERSION)))
-            return
-        for step in range(version, SCHEMA_VERSION):
-            MIGRATIONS[step](connection)
-        connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
+            version = SCHEMA_VERSION
+        for step in range(version, wanted):
+            migrations[step](connection)
+        connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(wanted)))
 
 
-def _version(connection: Connection, shown: str) -> int:
-    tables = inspect(connection).get_table_names()
+def _check_encoding(connection: Connection, shown: str) -> None:
+    encoding = connection.execute(text("SELECT current_setting('server_encoding')")).scalar_one()
+    if encoding != "UTF8":
+        raise SettingsInvalid(f"{shown}: its encoding is {encoding}; make a database with ENCODING 'UTF8'")
+
+
+def _version(connection: Connection, database: Database, wanted: int) -> int:
+    shown, another = database.shown, "database" if database.is_server else "file"
+    tables = [name for name in inspect(connection).get_table_names() if not name.startswith(_QUEUE_TABLES)]
     if not tables:
         return 0
     if meta.name not in tables:
-        raise StoreError(f"{shown}: a database of something else ({', '.join(tables[:3])}); name another file")
-    text = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar_one_or_none()
-    version = int(text) if text and text.isdigit() else 0
+        raise StoreError(f"{shown}: a database of something else ({', '.join(tables[:3])}); name another {another}")
+    value = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar_one_or_none()
+    version = int(value) if value and value.isdigit() else 0
     if version < 1:
-        raise StoreError(f"{shown}: its version is not readable ({one_line(str(text), 40)})")
-    if version > SCHEMA_VERSION:
-        raise StoreError(f"{shown}: it has version {version}, this advisor knows {SCHEMA_VERSION}; use a newer advisor")
+        raise StoreError(f"{shown}: its version is not readable ({one_line(str(value), 40)})")
+    if version > wanted:
+        raise StoreError(f"{shown}: it has version {version}, this advisor knows {wanted}; use a newer advisor")
     return version

@@ -1,4 +1,4 @@
-"""The tables of the store, and how an older file becomes a present one.
+"""The tables of the store, and how older ones become present ones.
 
 A body column holds the record itself as JSON and is the truth; the columns beside it exist to be asked for
 and to be compared and swapped. Instants in such columns are milliseconds since 1970: text with and without
@@ -7,7 +7,7 @@ a fraction does not sort by time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import (
     BigInteger,
@@ -20,40 +20,44 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects import postgresql
 
 SCHEMA_VERSION = 1
+
+# Compared byte by byte on every engine: the order of approvers is part of a commit, and a server's locale is not ours.
+_TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 metadata = MetaData()
 
 meta = Table(
     "advisor_meta",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", _TEXT, primary_key=True),
+    Column("value", _TEXT, nullable=False),
 )
 
 incidents = Table(
     "incidents",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("service", Text, nullable=False),
-    Column("outcome", Text, nullable=False),
+    Column("id", _TEXT, primary_key=True),
+    Column("service", _TEXT, nullable=False),
+    Column("outcome", _TEXT, nullable=False),
     Column("recorded_ms", BigInteger, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", _TEXT, nullable=False),
 )
 
 proposals = Table(
     "proposals",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("incident_id", Text, nullable=False),
-    Column("digest", Text, nullable=False, unique=True),
-    Column("state", Text, nullable=False),
+    Column("id", _TEXT, primary_key=True),
+    Column("incident_id", _TEXT, nullable=False),
+    Column("digest", _TEXT, nullable=False, unique=True),
+    Column("state", _TEXT, nullable=False),
     Column("approvals", Integer, nullable=False),
-    Column("rolls_back", Text),  # the change taken back; no foreign key: it would close a circle of tables
+    Column("rolls_back", _TEXT),  # the change taken back; no foreign key: it would close a circle of tables
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", _TEXT, nullable=False),
 )
 Index("proposals_by_state", proposals.c.state)
 
@@ -61,41 +65,41 @@ Index("proposals_by_state", proposals.c.state)
 answers = Table(
     "answers",
     metadata,
-    Column("proposal_id", Text, ForeignKey("proposals.id"), primary_key=True),
-    Column("person", Text, primary_key=True),
-    Column("kind", Text, nullable=False),
+    Column("proposal_id", _TEXT, ForeignKey("proposals.id"), primary_key=True),
+    Column("person", _TEXT, primary_key=True),
+    Column("kind", _TEXT, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", _TEXT, nullable=False),
 )
 
 # One row for each delivery that was begun: a grant is used up by its existence.
 changes = Table(
     "changes",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("proposal_id", Text, ForeignKey("proposals.id"), nullable=False, unique=True),
-    Column("incident_id", Text, nullable=False),
+    Column("id", _TEXT, primary_key=True),
+    Column("proposal_id", _TEXT, ForeignKey("proposals.id"), nullable=False, unique=True),
+    Column("incident_id", _TEXT, nullable=False),
     Column("begun_ms", BigInteger, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("reason", _TEXT, nullable=False),
+    Column("body", _TEXT, nullable=False),
 )
 
 verifications = Table(
     "verifications",
     metadata,
-    Column("change_id", Text, ForeignKey("changes.id"), primary_key=True),
+    Column("change_id", _TEXT, ForeignKey("changes.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", _TEXT, nullable=False),
 )
 
 audit = Table(
     "audit",
     metadata,
     Column("sequence", Integer, primary_key=True, autoincrement=False),
-    Column("hash", Text, nullable=False, unique=True),
-    Column("previous", Text, nullable=False, unique=True),
-    Column("body", Text, nullable=False),
+    Column("hash", _TEXT, nullable=False, unique=True),
+    Column("previous", _TEXT, nullable=False, unique=True),
+    Column("body", _TEXT, nullable=False),
 )
 
 audit_head = Table(
@@ -103,8 +107,9 @@ audit_head = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("sequence", Integer, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", _TEXT, nullable=False),
 )
 
-# What brings a file of version n to n + 1. Each runs inside the one transaction of the upgrade.
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
+# What brings tables of version n to n + 1. Each runs inside the one transaction of the upgrade.
+Migrations = Mapping[int, Callable[[Connection], None]]
+MIGRATIONS: Migrations = {}
