@@ -156,6 +156,8 @@ class Settings(Section):
     """The whole of `advisor.yaml`. Relative paths count from the file's own folder (``base``)."""
 
     store: str = "sqlite:///advisor.db"
+    store_password_env: str | None = None
+    store_password_file: Path | None = None
     state_directory: Path = Path(".advisor")
     model: Model | None = None
     prometheus: Prometheus | None = None
@@ -169,6 +171,11 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
+        if SECRET_IN_URL.search(self.store):
+            raise ValueError(
+                "store carries a password; take it out, and set it in ADVISOR_STORE_PASSWORD, or name"
+                " store_password_env or store_password_file"
+            )
         for name, service in self.services.items():
             if service.configuration and service.configuration.repository not in self.repositories:
                 known = ", ".join(sorted(self.repositories)) or "none"

@@ -118,7 +118,7 @@ class Store:
         """Keep an open database; use `Store.open`."""
         self._database = database
         self._key = key
-        self._mirror = Mirror(database.mirrored_as, key)
+        self._mirror = Mirror(database.mirrored_as, key, database.busy_seconds)
         # Called before an intent is recorded (what it raises, nothing is done) and after an outcome was. The workflow
         # has the head of the audit anchored outside here.
         self.before_intent: Callable[[Change, datetime], None] = _nothing

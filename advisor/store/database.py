@@ -38,17 +38,21 @@ class CommitLost(StoreUnavailable):
 class Database:
     """One open database; `reading` and `writing` are its only two doors. A forked process gets connections of its own."""
 
-    def __init__(self, engine: Engine, shown: str, path: Path | None = None, mirrored_as: Path | None = None) -> None:
+    def __init__(
+        self, engine: Engine, shown: str, busy_seconds: float, path: Path | None = None, mirrored_as: Path | None = None
+    ) -> None:
         """Keep the engine; use `open_database`.
 
         Args:
             engine: Of either kind.
             shown: How the store is named to a person.
+            busy_seconds: How long to wait for others who write.
             path: SQLite's file.
             mirrored_as: What the mirror of the audit's head stands beside; None for none.
         """
         self._engine = engine
         self.shown = shown
+        self.busy_seconds = busy_seconds
         self.path = path
         self.mirrored_as = mirrored_as
         self._process = os.getpid()
@@ -177,7 +181,7 @@ def open_database(
     return database
 
 
-def has_records(url: str, busy_seconds: float, *, password: str | None = None) -> bool:
+def has_records(url: str, busy_seconds: float = 30.0, *, password: str | None = None) -> bool:
     """Return whether a server's store has entries already; nothing is made.
 
     Raises:
@@ -197,12 +201,14 @@ def has_records(url: str, busy_seconds: float, *, password: str | None = None) -
 def _connect(url: str, busy_seconds: float, password: str | None, mirror_folder: Path | None) -> Database:
     if url.startswith(sqlite.SCHEME):
         engine, shown, path = sqlite.open_engine(url, busy_seconds)
-        return Database(engine, shown, path, path)
+        return Database(engine, shown, busy_seconds, path, path)
     if url.startswith(postgresql.SCHEME):
         engine, shown = postgresql.open_engine(url, busy_seconds, password)
         # By its address, not by anything inside it: a database that was dropped and made anew must be found shorter.
         name = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-        return Database(engine, shown, None, mirror_folder / f"postgresql-{name}" if mirror_folder else None)
+        return Database(
+            engine, shown, busy_seconds, None, mirror_folder / f"postgresql-{name}" if mirror_folder else None
+        )
     scheme = one_line(url.partition(":")[0], 40)
     raise SettingsInvalid(f"store: {scheme!r} is not known; write sqlite:///advisor.db or {postgresql.EXAMPLE}")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pydantic import ValidationError
 
 from advisor import audit
 from advisor.audit import AuditHead
-from advisor.errors import AuditBroken, AuditUnavailable
+from advisor.errors import AuditBroken, AuditUnavailable, StoreUnavailable
 
 SLOT_BYTES = 512  # one sector, always the same length: disks write it whole or not at all, nearly always
 SLOTS = 2
@@ -70,8 +71,9 @@ class Mirrored:
 class Mirror:
     """The file, or nothing at all for a database that is not one."""
 
-    def __init__(self, database: Path | None, key: bytes) -> None:
-        """Name the file; nothing is opened yet."""
+    def __init__(self, database: Path | None, key: bytes, busy_seconds: float) -> None:
+        """Name the file and how long to wait for it; nothing is opened yet."""
+        self._busy_seconds = busy_seconds
         self.path = database.with_name(f"{database.name}.audit-head") if database else None
         self._key = key
 
@@ -101,6 +103,7 @@ class Mirror:
         """Give the mirror to one writer alone, from before its transaction until after.
 
         Raises:
+            StoreUnavailable: Another process holds it for longer than one may wait.
             AuditUnavailable: It cannot be opened for writing; then nothing may change.
             AuditBroken: No slot of it is whole.
         """
@@ -114,7 +117,7 @@ class Mirror:
                 f"audit: the mirror {self.path} cannot be written ({error.strerror}); nothing was done"
             ) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, self.path, self._busy_seconds)
             said = _parse(os.pread(descriptor, SLOT_BYTES * SLOTS + 1, 0), self.path, self._key)
             yield HeldMirror(said, descriptor, self._key)
         finally:
@@ -187,6 +190,20 @@ class HeldMirror:
             os.fsync(self._descriptor)
         except OSError:
             return
+
+
+def _lock(descriptor: int, path: Path, seconds: float) -> None:
+    """Take the file's lock, but not wait for ever: its holder may have been stopped in the middle."""
+    deadline, pause = time.monotonic() + seconds, 0.001
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise StoreUnavailable(f"store {path}: another process holds it; try again") from error
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)  # a step takes some milliseconds
 
 
 def _slot(head: AuditHead, key: bytes) -> bytes:

@@ -83,7 +83,33 @@ class Parts:
         from advisor.store import Store
 
         path = self._sqlite_path
-        return Store.open(f"sqlite:///{path}" if path is not None else self.settings.store, key=self.signing_key)
+        if path is not None:
+            return Store.open(f"sqlite:///{path}", key=self.signing_key)
+        return Store.open(
+            self.settings.store,
+            key=self.signing_key,
+            password=self._store_password,
+            mirror_folder=self.state_directory,
+        )
+
+    @property
+    def _store_password(self) -> str | None:
+        """Return a server's password; None where the settings name no place, then the environment is asked."""
+        file = self.settings.store_password_file
+        return read_secret(
+            self.settings.store_password_env, self.settings.path(file) if file else None, "store_password"
+        )
+
+    def _has_records(self) -> bool:
+        """Return whether something was signed already; asked of a server only where the key is missing."""
+        records = self._sqlite_path
+        if records is not None:
+            return records.exists() and records.stat().st_size > 0
+        if self.settings.store.startswith("sqlite:"):
+            return False  # in memory
+        from advisor.store import has_records
+
+        return has_records(self.settings.store, password=self._store_password)
 
     @property
     def _sqlite_path(self) -> Path | None:
@@ -97,8 +123,8 @@ class Parts:
     def signing_key(self) -> bytes:
         """Return the server's key, made on first use; owner-only."""
         path = self.state_directory / KEY_FILE
-        records = self._sqlite_path
-        if records is not None and records.exists() and records.stat().st_size > 0 and not path.exists():
+        if not path.exists() and self._has_records() and not path.exists():  # another process may be making both
+            records = self._sqlite_path or "the store"
             raise SettingsInvalid(
                 f"{path}: the signing key is gone, but {records} was signed with it; restore the key from a backup"
             )
