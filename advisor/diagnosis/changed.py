@@ -33,6 +33,7 @@ from advisor.diagnosis.knobs import (
     metric_fits,
     shared_words,
     speaks_of_another,
+    step_of,
     words,
 )
 from advisor.diagnosis.picture import WORDS, Picture, effective_at, growth_of
@@ -543,9 +544,10 @@ def _size(c: Candidate, picture: Picture) -> None:
         or (knob is not None and knob.effect in (Effect.CODE, Effect.NONE))
     ):
         return
-    doublings = abs(math.log2(change.ratio))
+    step = step_of(knob, change.old, change.new, change.ratio) or change.ratio
+    doublings = abs(math.log2(step))
     if not picture.of_memory:
-        _size_of_work(c, change.ratio, doublings)
+        _size_of_work(c, step, doublings)
         return
     held = picture.of_memory and knob is not None and knob.effect is Effect.HOLDS and change.ratio > 1
     if held and not picture.squeezed and picture.growth > 1.3 * change.ratio:

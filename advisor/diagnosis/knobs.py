@@ -101,6 +101,7 @@ class Knob(Record):
         signs: Phrases for metrics in the middle of a trouble of work.
         log_signs: What logs say when the mechanism acts.
         restart: The key is read when a process starts and at no other time.
+        doubles_up_to: Values up to this are exponents of two, as bcrypt's cost is: each step doubles the work.
     """
 
     family: str = Field(pattern=r"^[a-z][a-z0-9_]+$")
@@ -117,6 +118,7 @@ class Knob(Record):
     signs: tuple[str, ...] = ()
     log_signs: tuple[str, ...] = ()
     restart: bool = False
+    doubles_up_to: float | None = Field(default=None, gt=0, le=64)
     says: str
     source: str
 
@@ -178,6 +180,18 @@ def _first_fault(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "[key]")
     return one_line(f"{where}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": "), 300)
+
+
+def step_of(knob: Knob | None, old: str | None, new: str | None, ratio: float | None) -> float | None:
+    """Return by which factor a change moves what it governs: the ratio of the values, unless they are exponents."""
+    if knob is None or knob.doubles_up_to is None or not ratio:
+        return ratio
+    try:
+        before, after = float(old or ""), float(new or "")
+    except ValueError:
+        return ratio
+    within = 0 < before <= knob.doubles_up_to and 0 < after <= knob.doubles_up_to
+    return float(2.0 ** (after - before)) if within else ratio
 
 
 def harm_of(knob: Knob, resource: str, direction: float | None) -> tuple[float, str] | None:

@@ -606,7 +606,12 @@ SPELLINGS = {
     "query_limits": """
         graphql.max-depth
         index.max_result_window
+    """,
+    "hash_cost": """
         security.bcrypt.strength
+        password.cost
+        auth.pbkdf2.iterations
+        BCRYPT_SALT_ROUNDS
     """,
     "job_schedule": """
         jobs.report.cron
