@@ -38,6 +38,7 @@ CODE_STRENGTH = 0.8  # a new image may do anything to the work, a little less su
 _LIMIT_WORDS = frozenset("max maximum limit capacity size replicas desired core config quota".split())
 _PLAIN = frozenset("true false none null yes no on off enabled disabled default auto always never".split())
 _OF_ALL_WORK = (Aspect.REQUESTS, Aspect.LATENCY, Aspect.ERRORS)
+APART = 1.5  # calls that grew or fell so much beyond all requests are not merely the requests again
 
 
 def judge_work(c: Candidate, picture: Picture, logs: LogAnswer | None, called: bool = False) -> None:
@@ -140,8 +141,7 @@ def _middle(c: Candidate, picture: Picture, strength: float, called: bool) -> No
         and move.signal.names[:1] != (LOG_KEY,)
         and (
             any(metric_fits(p, move.signal.key) for p in phrases)
-            # A word shared with what all work moves (`request` in a key and in a metric) says nothing of this key.
-            or (move.signal.aspect not in _OF_ALL_WORK and bool(shared_words(change.key, move.signal.key)))
+            or (not _of_all_work(move, picture) and bool(shared_words(change.key, move.signal.key)))
         )
         and not speaks_of_another(own_words, change.key, move.signal.key, c.cause.service)
     ]
@@ -177,6 +177,18 @@ def _middle(c: Candidate, picture: Picture, strength: float, called: bool) -> No
         value,
         f"{best.name} {what} {format_number(after)} from {format_number(before)} after the change",
     )
+
+
+def _of_all_work(move: Move, picture: Picture) -> bool:
+    """Return whether a signal is that of all the work: whatever harms the service moves it, so a shared word says nothing.
+
+    One route, and calls of one kind that went another way than the requests as a whole, are a part with a story of its own.
+    """
+    if move.signal.aspect not in _OF_ALL_WORK or move.signal.scope == "outbound" or move.signal.rank < 0:
+        return False
+    if move.signal.aspect is not Aspect.REQUESTS or move is picture.requests:
+        return True
+    return 1 / APART <= move.factor / max(picture.load_growth or 1.0, 0.01) <= APART
 
 
 def _is_ceiling(move: Move) -> bool:

@@ -241,3 +241,37 @@ def test_traffic_explains_away_a_change_that_is_merely_near() -> None:
     service = Service().answers(latency=stepped(0.1, 0.6), requests=stepped(50, 200))
     found = changed("house.thing", "1", "9", service=service)
     assert term(found, "explained by traffic") < 0
+
+
+# --- size --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_of_an_exponent_counts_as_the_work_that_it_makes() -> None:
+    assert term(changed("security.password.cost", "10", "13"), "size") == term(changed("house.vroom", "1", "8"), "size")
+    assert term(changed("security.pbkdf2.iterations", "100000", "130000"), "size") < 0
+
+
+# --- signals of all the work -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("after", "counts"), [(400.0, True), (50.0, False)], ids=["beyond all requests", "as before"])
+def test_calls_that_grew_beyond_all_requests_are_in_the_middle_and_the_requests_themselves_are_not(
+    after: float, counts: bool
+) -> None:
+    service = slow().counter("stamp_calls_total", stepped(50, after))
+    found = changed("printing.stampsPerCall", "20", "1", service=service)
+    assert (term(found, "metric in the middle") > 0.5) is counts
+    assert term(changed("cart.slots", "20", "1", service=slow()), "metric in the middle") == 0
+
+
+def test_a_route_is_in_the_middle_of_a_key_that_names_it_and_all_requests_are_in_that_of_none() -> None:
+    def with_route() -> Service:
+        service = slow().counter("http_server_requests_seconds_count", stepped(5), status="200", uri="/exports")
+        return service.counter("http_server_requests_seconds_sum", stepped(0.5, 90), status="200", uri="/exports")
+
+    route = changed("exports.snapshot", "false", "true", service=with_route())
+    assert term(route, "metric in the middle") > 0.5 and "uri=/exports" in why(route, "metric in the middle")
+    whole = (
+        Service().counter("basket_requests_total", stepped(50, 150)).gauge("basket_latency_seconds", stepped(0.1, 0.6))
+    )
+    assert term(changed("basket.colour", "a", "b", service=whole), "metric in the middle") == 0
