@@ -348,7 +348,7 @@ def _ever_failing(move: Move, asked: tuple[Symptom, ...]) -> bool:
 def _silent(move: Move, times: Array, step: float, noticed: float | None) -> bool:
     """Return whether a signal had fallen silent well before the symptom was noticed: then it shows nothing of it."""
     known = np.flatnonzero(np.isfinite(move.signal.values))
-    end = min(noticed, float(times[-1])) if noticed is not None else float(times[-1])
+    end = noticed if noticed is not None else float(times[-1])
     return not known.size or float(times[known[-1]]) < end - max(600.0, 10 * step)
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from advisor.diagnosis import Outcome
 from advisor.diagnosis.picture import draw_picture
 from advisor.diagnosis.work import (
     ASPECTS_OF,
@@ -255,6 +256,14 @@ def test_what_is_not_measured_is_not_called_healthy() -> None:
     found = assess(incident(), given)
     assert found.diagnosis.outcome.value == "inconclusive"
     assert "no metric shows response time" in found.diagnosis.summary
+
+
+@pytest.mark.parametrize(("last", "measured"), [(POINTS, True), (60, False)], ids=["to the end", "silent for long"])
+def test_what_had_fallen_silent_long_before_it_was_noticed_shows_nothing_of_it(last: int, measured: bool) -> None:
+    service = Service().answers()
+    service.series = [s.model_copy(update={"times": s.times[:last], "values": s.values[:last]}) for s in service.series]
+    found = assess(incident(noticed=POINTS - 20), gathered(service))
+    assert found.diagnosis.outcome is (Outcome.HEALTHY if measured else Outcome.INCONCLUSIVE)
 
 
 def test_error_lines_of_the_log_stand_in_for_an_unmeasured_share_of_failures() -> None:
