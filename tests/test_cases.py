@@ -21,9 +21,7 @@ DEVELOPMENT = [c for c in CASES if c.truth.split is Split.DEVELOPMENT]
 HELD_OUT = [c for c in CASES if c.truth.split is Split.HELD_OUT]
 BUNDLE_BYTES_MAX = 1_000_000
 # Wrong as of now, each with its reason; a case that comes right must leave this list.
-KNOWN_MISSES = {
-    "felt_in_the_morning": "an hourly rise of traffic and a change hours before explain the queue equally well",
-}
+KNOWN_MISSES: dict[str, str] = {}
 
 
 def judged(case: Case) -> Judged:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from advisor.diagnosis.around import Around, relation_of
+from advisor.diagnosis.around import WHERE_MIN, Around, relation_of
 from advisor.diagnosis.candidate import AFTER_ONSET, FLAT, LOAD_MOVED, Candidate, direction_of
 from advisor.diagnosis.changed import judge_changes
 from advisor.diagnosis.circumstances import judge_capacity, judge_dependency, judge_load, judge_unknown
@@ -84,6 +84,9 @@ def find_candidates(
             named |= stores_in_metrics(picture)
         known = around.peers(named)
         peers = [judge_peer(peer, picture, gathered.logs, len(known)) for peer in known]
+        for c in peers:
+            if own is not None and own[0] > 0 and _has(c, "log", 1.0) and not _has(c, "where it shows", WHERE_MIN):
+                c.add("where it shows", own[0], f"not measured: what it breaks shows in {service}, which names it")
         beyond = _changes_around(picture, gathered, knobs, around, changed, {p.cause.service: p for p in peers})
         measured = 1 + sum(bool(p.moves) for p in around.pictures.values())
         shared = judge_shared(service, around.ill_alone(picture), measured)

@@ -15,17 +15,23 @@ import numpy.typing as npt
 from advisor.diagnosis import Cause
 from advisor.diagnosis.candidate import LOAD_FLAT, LOAD_MOVED, PRIOR, Candidate, together
 from advisor.diagnosis.picture import WORDS, Picture, growth_of
-from advisor.diagnosis.work import Move
+from advisor.diagnosis.work import ERROR_LEVELS, Move, level_of
 from advisor.diagnosis.worked import loud_texts
 from advisor.evidence import LogAnswer
 from advisor.evidence.aspects import Aspect
+from advisor.evidence.log_templates import relevant_templates
+from advisor.evidence.observations import instant_of
 from advisor.evidence.shifts import CLEAR
 from advisor.evidence.signals import Array, Signal
 from advisor.evidence.topology import closest, plain_name
-from advisor.values import CauseKind, format_number, format_seconds
+from advisor.values import CauseKind, format_instant, format_number, format_seconds
 
 Chosen = npt.NDArray[np.bool_]
 
+SERVED_BEFORE = -2.5  # what was served before without harm needs another reason now
+SERVED_PART = 0.95
+SERVED_APART = 1800.0  # seconds before the onset: what came just before it may have been its beginning
+WELL_PART = 0.4  # of the way from before to after
 FULL = 0.85  # of a limit: from here on waiting grows without bound (M/M/1 at 85 %: nearly seven times the service time)
 _CALL_FAILS = re.compile(
     r"timed? ?out|timeout|refused|unreachable|reset by peer|unknown ?host|no such host|unavailable|50[234]|name or service not known"
@@ -86,6 +92,10 @@ def judge_work_load(service: str, picture: Picture) -> Candidate:
     if picture.onset is not None:
         recent = recent_growth(picture, requests.signal.values)
         if recent is not None and growth is not None and recent < LOAD_FLAT < growth:
+            earlier = served_before(picture, requests.signal.values)
+            if earlier is not None:
+                c.add("traffic", SERVED_BEFORE, _as_many_before(picture, earlier))
+                return c
             c.add(
                 "traffic",
                 0.4,
@@ -100,6 +110,10 @@ def judge_work_load(service: str, picture: Picture) -> Candidate:
     alike = together(picture, requests.signal.values, float(picture.signals.times[0]))
     if growth >= LOAD_MOVED:
         late = _after_the_trouble(picture)
+        earlier = served_before(picture, requests.signal.values)
+        if earlier is not None and picture.resource != "throughput" and not late:
+            c.add("traffic", SERVED_BEFORE, _as_many_before(picture, earlier))
+            return c
         value = min(3.5, 1.5 + 2.0 * math.log2(growth) + (0.8 if alike > 0.6 else 0.0))
         if late:
             c.add("traffic", -1.5, f"requests grew ×{format_number(growth)}, but after the trouble had begun")
@@ -134,6 +148,45 @@ def recent_growth(picture: Picture, values: Array) -> float | None:
     if before.size < 4 or after.size < 3 or float(np.median(before)) <= 0:
         return None
     return float(np.quantile(after, 0.75)) / float(np.median(before))
+
+
+def served_before(picture: Picture, values: Array) -> float | None:
+    """Return when as many requests came before for as long, and what is in trouble now was well; None if they never did.
+
+    The same hour of the day before, most of the time: the daily swing grows traffic every morning, and harms nobody.
+    """
+    onset, times, step = picture.onset, picture.signals.times, picture.signals.step
+    if onset is None or picture.trouble_at is None or picture.work is None or picture.work.shift is None:
+        return None
+    since = values[(times >= onset.at) & (times <= picture.trouble_at)]
+    since = since[np.isfinite(since)]
+    earlier = times < onset.earliest - max(SERVED_APART, 10 * step)
+    width = int(min(max(10.0, (picture.trouble_at - onset.at) / step), max(10.0, 3600.0 / step)))
+    if since.size < 3 or np.count_nonzero(earlier) < width:
+        return None
+    requests, trouble = (_rolling_mean(v[earlier], width) for v in (values, picture.work.signal.values))
+    shift = picture.work.shift
+    way = shift.after - shift.before
+    with np.errstate(invalid="ignore"):
+        well = ~((trouble - shift.before) / way >= WELL_PART) if way else np.isfinite(trouble)
+        enough = np.flatnonzero(well & (requests >= SERVED_PART * float(np.median(since))))
+    if not enough.size:
+        return None
+    return float(times[earlier][int(enough[np.argmax(requests[enough])])])
+
+
+def _rolling_mean(values: Array, width: int) -> Array:
+    """Return the mean of each stretch of some samples, by its first; NaN where less than half of it is known."""
+    known = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    number = np.concatenate([[0], np.cumsum(known)])
+    have = number[width:] - number[:-width]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(2 * have >= width, (total[width:] - total[:-width]) / have, np.nan))
+
+
+def _as_many_before(picture: Picture, earlier: float) -> str:
+    return f"as many requests came about {format_instant(instant_of(earlier))}, and {WORDS[picture.resource]} was well"
 
 
 def _after_the_trouble(picture: Picture) -> bool:
@@ -200,7 +253,7 @@ def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None, peers: int)
     )
     c.add("prior", PRIOR[CauseKind.DEPENDENCY], "dependencies fail now and then")
     c.next_check = f"look at {peer.service} itself: what changed there, and since when"
-    _calls_to(c, peer, picture, peers)
+    _calls_to(c, peer, picture, peers, _named_share(peer, picture, logs) if logs is not None else 0.0)
     if peer.state == "troubled":
         lead = (
             picture.onset is None or peer.onset is None or peer.onset <= picture.onset.latest + 3 * picture.signals.step
@@ -219,8 +272,8 @@ def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None, peers: int)
     return c
 
 
-def _calls_to(c: Candidate, peer: Peer, picture: Picture, peers: int) -> None:
-    """Add how the calls to a peer went, as the caller measures them."""
+def _calls_to(c: Candidate, peer: Peer, picture: Picture, peers: int, named: float) -> None:
+    """Add how the calls to a peer went, as the caller measures them; else ``named``, the part of the error lines with its name."""
     calls = [
         m
         for m in picture.moves
@@ -232,7 +285,8 @@ def _calls_to(c: Candidate, peer: Peer, picture: Picture, peers: int) -> None:
         calls = [m for m in calls if m.signal.peer or not _STORE_METRIC.search(m.signal.key)]
     own = [m for m in calls if m.signal.peer] or calls
     if not own or picture.onset is None:
-        c.add("calls to it", -0.4, "calls to it are not measured")
+        said = f", but {named:.0%} of the new error lines name it" if named else ""
+        c.add("calls to it", named - 0.4, f"calls to it are not measured{said}")
         return
     slack = 3 * picture.signals.step
     moved = [m for m in own if m.harmful and m.shift is not None and m.shift.earliest <= picture.onset.latest + slack]
@@ -268,6 +322,19 @@ def _accounts_for(move: Move, picture: Picture) -> float | None:
         return None
     own = work.shift.after - work.shift.before
     return (move.shift.after - move.shift.before) / own if own > 0 else None
+
+
+def _named_share(peer: Peer, picture: Picture, logs: LogAnswer) -> float:
+    """Return in which part of the error lines that are new or more since the trouble began a peer is named."""
+    if picture.trouble_at is None:
+        return 0.0
+    onset = picture.onset.at if picture.onset is not None else None
+    known = {t.template: t for t in logs.templates}
+    moves = [m for m in relevant_templates(logs, onset, picture.trouble_at) if m.kind in ("new", "more")]
+    errors = [m for m in moves if m.template in known and level_of(known[m.template]) in ERROR_LEVELS]
+    total = sum(m.count for m in errors)
+    naming = sum(m.count for m in errors if _names(peer, f"{m.template} {known[m.template].sample}"))
+    return naming / total if total else 0.0
 
 
 def _names(peer: Peer, text: str) -> bool:

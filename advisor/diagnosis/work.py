@@ -172,15 +172,15 @@ class Move:
         return low < 1e-9 or high / low >= factor
 
 
-_ERROR_LEVELS = ("ERROR", "FATAL", "CRITICAL", "SEVERE")
+ERROR_LEVELS = ("ERROR", "FATAL", "CRITICAL", "SEVERE")
 _WARN_LEVELS = ("WARN", "WARNING")
-LOUD_LEVELS = (*_ERROR_LEVELS, *_WARN_LEVELS)
+LOUD_LEVELS = (*ERROR_LEVELS, *_WARN_LEVELS)
 
 
 def log_signals(logs: LogAnswer | None, times: Array) -> tuple[AspectSignal, ...]:
     """Return the rates of error lines and of warnings on the grid; warnings stand for the work where nothing else does."""
     found = (
-        log_signal(log_series(logs, _ERROR_LEVELS, "error"), times, 0),
+        log_signal(log_series(logs, ERROR_LEVELS, "error"), times, 0),
         log_signal(log_series(logs, _WARN_LEVELS, "warning"), times, -1),
     )
     return tuple(signal for signal in found if signal is not None)

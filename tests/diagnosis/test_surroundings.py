@@ -63,6 +63,23 @@ def test_more_requests_do_not_explain_fewer_answers() -> None:
     assert term(load(service, Symptom.THROUGHPUT_DROP), "traffic") < 0
 
 
+def test_traffic_that_was_served_before_without_harm_is_not_what_harms_now() -> None:
+    def grown(earlier: float, latency_then: float = 0.1) -> Candidate:
+        requests, latency = stepped(50, 150), stepped(0.1, 0.6)
+        requests[10:70], latency[10:70] = earlier, latency_then
+        return load(Service().answers(latency=latency, requests=requests))
+
+    assert term(grown(150), "traffic") < -2 and "as many requests came" in why(grown(150), "traffic")
+    assert term(grown(90), "traffic") > 0, "not as many"
+    assert term(grown(150, latency_then=0.6), "traffic") > -2, "it was slow then too"
+
+
+def test_traffic_that_was_as_high_for_a_moment_only_was_not_served() -> None:
+    requests = stepped(50, 150)
+    requests[20:24] = 150
+    assert term(load(Service().answers(latency=stepped(0.1, 0.6), requests=requests)), "traffic") > 0
+
+
 def test_traffic_counts_for_less_where_failures_are_asked_for_again() -> None:
     def failing(**more: Array) -> Service:
         return Service().answers(latency=stepped(0.1, 0.6), failing=stepped(0.001, 0.2), **more)  # type: ignore[arg-type]
@@ -176,6 +193,27 @@ def test_a_host_that_only_the_log_names_becomes_a_candidate() -> None:
     service.says("lookup sms-gateway: no such host")
     found = of_kind(CauseKind.DEPENDENCY, gathered(service), Symptom.ERRORS)
     assert found.cause.service == "sms-gateway" and term(found, "log") > 1
+
+
+def test_where_calls_are_not_measured_the_part_of_the_error_lines_that_name_a_peer_stands_in() -> None:
+    def called(*others: str) -> Candidate:
+        service = Service().answers(failing=stepped(0.001, 0.4)).says("connect to payments.example.org refused")
+        for text in others:
+            service.says(text)
+        return of_kind(CauseKind.DEPENDENCY, gathered(service), Symptom.ERRORS, service="payments.example.org")
+
+    alone, among = called(), called("basket 7 is empty", "no such voucher", "rounding failed")
+    assert term(alone, "calls to it") > 0.5 > 0 > term(among, "calls to it")
+    assert "100% of the new error lines name it" in why(alone, "calls to it")
+
+
+def test_what_an_unmeasured_peer_breaks_shows_in_the_service_that_names_it() -> None:
+    service = Service().answers(failing=stepped(0.001, 0.4)).says("connect to sms.example.org refused")
+    stock = Service("stock").answers(latency=0.05)
+    found = judged(incident(Symptom.ERRORS), gathered(service, stock, calls=[("checkout", "stock")]))[2]
+    unknown = next(c for c in found if c.kind is CauseKind.UNKNOWN)
+    sms, own = (next(c for c in found if c.cause.service == name) for name in ("sms.example.org", "stock"))
+    assert term(sms, "where it shows") == term(unknown, "where it shows") > 0 > term(own, "where it shows")
 
 
 def test_a_key_of_calls_is_not_excused_by_what_the_log_says_of_the_called_service() -> None:
