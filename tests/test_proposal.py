@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+import unicodedata
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -20,11 +23,12 @@ from advisor.proposal import (
     build_proposal,
     digest_of,
     parse_patch,
+    read_rendered,
     render_diff,
     seal,
     without_credentials,
 )
-from advisor.proposal.guardrails import check_modes
+from advisor.proposal.guardrails import check_modes, matches_key
 from advisor.proposal.patch import PatchFile
 from advisor.values import ActionType, Risk, digest
 from tests.support.gate import (
@@ -39,6 +43,7 @@ from tests.support.gate import (
     draft,
     fake_with_cause,
     fast_import,
+    git,
     propose,
     real_with_cause,
     revert_action,
@@ -187,7 +192,18 @@ def test_replicas_out_of_range_are_refused(replicas: str) -> None:
         propose(repository, Action(type=ActionType.SCALE, path=MANIFEST, values=(replicas,)))
 
 
-@pytest.mark.parametrize("name", [".gitmodules", ".github/workflows/ci.yaml", "x/.GIT/config", "git~1/config"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".gitmodules",
+        ".github/workflows/ci.yaml",
+        "x/.GIT/config",
+        "git~1/config",
+        ".g\u200cit/config",
+        "GI7EBA~1",
+        "．git/x",
+    ],
+)
 def test_files_that_git_or_a_forge_reads_are_refused(name: str) -> None:
     repository = FakeRepository()
     path = f"apps/checkout/{name}"
@@ -262,6 +278,271 @@ def test_an_injected_guard_sees_the_files_and_can_refuse() -> None:
     with pytest.raises(ChangeRefused, match="memory: -Xmx2g does not fit"):
         build_proposal(repository, draft(revert_action(commit)), "p", "n", NOW, guards=(fits,))
     assert seen == [FileEdit(path=PATH, before=BAD, after=GOOD)]
+
+
+# --- rules for keys --------------------------------------------------------------------------------------------------
+
+CONFIG_MAP = b"""apiVersion: v1
+kind: ConfigMap
+metadata: {name: checkout}
+data:
+  application.yaml: |
+    server:
+      port: 8080
+      timeout: 30m
+"""
+MAP = "apps/checkout/map.yaml"
+
+
+@pytest.mark.parametrize(
+    ("glob", "key", "named"),
+    [
+        ("server.port", "server.port", True),
+        ("server.port", "server.ports", False),
+        ("server", "server.port", True),
+        ("server.*", "server.servlet.session.timeout", True),
+        ("*.password", "spring.datasource.password", True),
+        ("*.password", "password", False),
+        ("*password*", "spring.datasource.password-file", True),
+        ("spec.*.image", "spec.template.spec.containers[app].image", True),
+        ("spec.*.image", "spec.image", False),
+        ("*image*image*", "spec.image", False),
+        ("env[JAVA_OPTS].value", "env[JAVA_OPTS].value:-Xmx", True),
+        ("env[JAVA_OPTS].value:-Xmx", "env[JAVA_OPTS].value:-Xms", False),
+        ("server.port", 'data["application.yaml"].server.port', True),
+        ("server.port", 'data["application.yaml"]#prod.server.port', True),
+        ("server.port", "data.server.port", True),
+        ("db.password", 'data["db.password"]', True),
+        ("DB_*", "stringData.DB_PASSWORD", True),
+        ("a[b]", "a[b]", True),
+        ("a[b]", "ab", False),
+        ("A.b", "a.b", False),
+        ("*", "anything", True),
+    ],
+)
+def test_globs_of_keys(glob: str, key: str, named: bool) -> None:
+    assert matches_key(glob, key) is named
+
+
+def test_what_holds_a_forbidden_value_whole_is_forbidden_too_but_not_allowed_by_it() -> None:
+    assert matches_key("server.port", "server", covers=True)
+    assert not matches_key("server.port", "server")
+
+
+def test_a_hostile_key_is_matched_in_no_time() -> None:
+    assert not matches_key("*a" * 40 + "*b", "a" * 2000)
+
+
+@pytest.mark.parametrize("kind", [ActionType.REVERT_KEYS, ActionType.SET_VALUE, ActionType.REVERT_COMMIT])
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"forbidden_keys": ("*session*",)}, r"key_rules: .*session\.timeout is forbidden \(\*session\*\)"),
+        ({"allowed_keys": ("server.port",)}, r"key_rules: .*session\.timeout is not among the allowed keys"),
+        ({"allowed_keys": ("*",), "forbidden_keys": (TIMEOUT,)}, "key_rules: .* is forbidden"),
+    ],
+    ids=["forbidden", "not_allowed", "forbidden_wins"],
+)
+def test_a_key_outside_the_rules_is_refused_whatever_the_action(
+    kind: ActionType, rules: dict[str, object], words: str
+) -> None:
+    repository, commit = fake_with_cause()
+    action = {
+        ActionType.REVERT_KEYS: revert_action(commit),
+        ActionType.SET_VALUE: Action(type=SETS, path=PATH, keys=(TIMEOUT,), values=("45m",)),
+        ActionType.REVERT_COMMIT: Action(type=ActionType.REVERT_COMMIT, commit=commit),
+    }[kind]
+    with pytest.raises(ChangeRefused, match=words):
+        propose(repository, action, **rules)
+    assert any(g.name == "key_rules" for g in propose(repository, action, allowed_keys=("server.*",)).guardrails)
+
+
+def test_a_whole_commit_is_held_against_the_rules_with_every_key_it_would_write() -> None:
+    repository, _ = fake_with_cause()
+    commit = repository.edit(**{PATH: BAD.replace(b"8080", b"9090"), MAP: CONFIG_MAP})
+    action = Action(type=ActionType.REVERT_COMMIT, commit=commit)
+    with pytest.raises(ChangeRefused, match=r"server\.port is forbidden"):
+        propose(repository, action, forbidden_keys=("server.port",))
+    with pytest.raises(ChangeRefused, match=r"apiVersion is not among the allowed keys"):
+        propose(repository, action, allowed_keys=("server.*", "data"))
+
+
+def test_a_key_inside_a_config_map_is_known_by_its_own_name() -> None:
+    repository = FakeRepository()
+    repository.add({MAP: CONFIG_MAP})
+    commit = repository.edit(**{MAP: CONFIG_MAP.replace(b"8080", b"9090")})
+    action = Action(type=ActionType.REVERT_COMMIT, commit=commit)
+    with pytest.raises(ChangeRefused, match="is forbidden"):
+        propose(repository, action, forbidden_keys=("server.port",))
+    assert propose(repository, action, allowed_keys=("server.port",)).changes_something
+
+
+@pytest.mark.parametrize("path", ["apps/checkout/run.sh", "apps/checkout/templates/x.yaml"], ids=["text", "template"])
+def test_what_is_not_read_by_key_is_not_written_where_keys_have_rules(path: str) -> None:
+    repository = FakeRepository()
+    repository.add({path: b"a: {{ .Values.x }}\nb: 1\n"})
+    commit = repository.edit(**{path: b"a: {{ .Values.x }}\nb: 2\n"})
+    action = Action(type=ActionType.REVERT_COMMIT, commit=commit)
+    assert propose(repository, action).changes_something
+    with pytest.raises(ChangeRefused, match="not read by key"):
+        propose(repository, action, forbidden_keys=("password",))
+
+
+# --- manifests ---------------------------------------------------------------------------------------------------------
+
+WORKLOAD = b"""apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: checkout
+  labels: {team: shop}
+spec:
+  replicas: 2
+  template:
+    spec:
+      containers:
+        - name: app
+          image: registry.example.org/shop/checkout:1.4.2
+          env:
+            - {name: JAVA_OPTS, value: "-Xmx512m"}
+          ports: [{name: http, containerPort: 8080}]
+          resources:
+            limits: {cpu: "1", memory: 1Gi}
+            requests: {cpu: 500m, memory: 512Mi}
+          livenessProbe: {httpGet: {path: /, port: http}, periodSeconds: 10}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: checkout}
+spec: {minReplicas: 2, maxReplicas: 5}
+"""
+TAKEN_BACK = {  # what the branch has, and what taking the commit back would make of it
+    "replicas_quoted": (b"replicas: 2", b'replicas: "2"', "spec.replicas .*not quoted"),
+    "replicas_text": (b"replicas: 2", b"replicas: two", "spec.replicas"),
+    "replicas_negative": (b"replicas: 2", b"replicas: -1", "spec.replicas"),
+    "replicas_fraction": (b"replicas: 2", b"replicas: 2.5", "spec.replicas"),
+    "memory": (b"memory: 1Gi", b"memory: 1GB", "limits.memory .*quantity"),
+    "memory_words": (b"memory: 1Gi", b"memory: much", "limits.memory .*quantity"),
+    "port_range": (b"containerPort: 8080", b"containerPort: 80808", "containerPort"),
+    "port_quoted": (b"containerPort: 8080", b'containerPort: "8080"', "containerPort"),
+    "probe_port": (b"port: http}", b"port: Http_Port}", "httpGet.port"),
+    "probe": (b"periodSeconds: 10", b"periodSeconds: 0", "periodSeconds"),
+    "env_number": (b'value: "-Xmx512m"', b"value: 512", "env.*quote it"),
+    "label": (b"team: shop", b"team: true", "labels.team .*quote it"),
+    "image": (b"checkout:1.4.2", b"checkout :1.4.2", "image"),
+    "above_limit": (b"memory: 512Mi", b"memory: 2Gi", "above its limit"),
+    "scaler": (b"minReplicas: 2", b"minReplicas: 9", "above maxReplicas"),
+    "kind": (b"kind: Deployment", b"kind: StatefulSet", "another object"),
+    "version": (b"apiVersion: apps/v1", b"apiVersion: extensions/v1beta1", "another object"),
+    "name": (b"metadata:\n  name: checkout", b"metadata:\n  name: checkout2", "another object"),
+    "not_yaml": (b"spec:\n  replicas: 2", b"spec: [\n  replicas: 2", "not be readable any more|not YAML"),
+}
+
+
+@pytest.mark.parametrize(("good", "bad", "words"), TAKEN_BACK.values(), ids=TAKEN_BACK)
+def test_a_manifest_that_an_api_server_would_refuse_is_not_written(good: bytes, bad: bytes, words: str) -> None:
+    assert good in WORKLOAD
+    repository = FakeRepository()
+    repository.add({MANIFEST: WORKLOAD.replace(good, bad)})
+    commit = repository.edit(**{MANIFEST: WORKLOAD})
+    with pytest.raises(ChangeRefused, match=rf"manifest: .*({words})"):
+        propose(repository, Action(type=ActionType.REVERT_COMMIT, commit=commit))
+
+
+def test_a_manifest_that_was_odd_before_is_free_to_be_repaired_elsewhere() -> None:
+    odd = WORKLOAD.replace(b"containerPort: 8080", b'containerPort: "8080"').replace(b"team: shop", b"team: 1")
+    repository = FakeRepository()
+    repository.add({MANIFEST: odd})
+    commit = repository.edit(**{MANIFEST: odd.replace(b"replicas: 2", b"replicas: 7")})
+    done = propose(repository, Action(type=ActionType.REVERT_COMMIT, commit=commit))
+    assert [g.detail for g in done.guardrails if g.name == "manifest"] == ["1 manifest"]
+
+
+def test_usual_edits_of_manifests_pass() -> None:
+    for old, new in [
+        (b"replicas: 2", b"replicas: 0"),
+        (b"memory: 1Gi", b"memory: 1536Mi"),
+        (b"memory: 1Gi", b"memory: 1e9"),
+        (b'cpu: "1"', b"cpu: 1.5"),
+        (b"port: http}", b"port: 8080}"),
+        (b"team: shop", b"team: '1'"),
+        (b"1.4.2", b"1.5.0@sha256:" + b"0" * 64),
+        (b"maxReplicas: 5", b"maxReplicas: 2"),
+    ]:
+        repository = FakeRepository()
+        repository.add({MANIFEST: WORKLOAD.replace(old, new)})
+        commit = repository.edit(**{MANIFEST: WORKLOAD})
+        assert propose(repository, Action(type=ActionType.REVERT_COMMIT, commit=commit)).changes_something, new
+
+
+def test_a_whole_commit_may_bring_a_document_back_or_take_it_away() -> None:
+    for before, after in ((WORKLOAD, CONFIG_MAP + b"---\n" + WORKLOAD), (CONFIG_MAP + b"---\n" + WORKLOAD, WORKLOAD)):
+        repository = FakeRepository()
+        repository.add({MANIFEST: before})
+        commit = repository.edit(**{MANIFEST: after})
+        done = propose(repository, Action(type=ActionType.REVERT_COMMIT, commit=commit))
+        assert repository.files(done.tree)[MANIFEST] == before
+
+
+# --- memory ------------------------------------------------------------------------------------------------------------
+
+XMX = "spec.template.spec.containers[app].env[JAVA_OPTS].value:-Xmx"
+LIMIT = "spec.template.spec.containers[app].resources.limits.memory"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fits"),
+    [
+        (XMX, "600m", True),
+        (XMX, "900m", False),
+        (XMX, "2g", False),
+        (LIMIT, "2Gi", True),
+        (LIMIT, "700Mi", False),
+    ],
+)
+def test_a_heap_or_a_limit_that_do_not_go_together_are_refused_with_the_sum(key: str, value: str, fits: bool) -> None:
+    repository = FakeRepository()
+    repository.add({MANIFEST: WORKLOAD})
+    action = Action(type=SETS, path=MANIFEST, keys=(key,), values=(value,))
+    if fits:
+        done = propose(repository, action)
+        assert any(g.name == "memory" and "fits the container's" in g.detail for g in done.guardrails)
+        return
+    with pytest.raises(
+        ChangeRefused, match=r"memory: heap .* \+ metaspace .* = .*, which does not fit the container's"
+    ):
+        propose(repository, action)
+
+
+def test_flags_and_limit_in_two_files_are_added_up() -> None:
+    options = "apps/checkout/checkout.env"
+    repository = FakeRepository()
+    flagless = WORKLOAD.replace(b"-Xmx512m", b"-XX:+UseG1GC")
+    repository.add({MANIFEST: flagless, options: b'JAVA_OPTS="-Xmx512m"\n'})
+    action = Action(type=SETS, path=options, keys=("JAVA_OPTS:-Xmx",), values=("1000m",))
+    with pytest.raises(ChangeRefused, match=r"memory: .*does not fit"):
+        propose(repository, action)
+
+
+def test_a_value_that_ran_before_is_refused_only_where_it_cannot_fit() -> None:
+    for limit, refused in ((b"1Gi", False), (b"768Mi", True)):
+        repository = FakeRepository()
+        repository.add({MANIFEST: WORKLOAD.replace(b"-Xmx512m", b"-Xmx900m")})
+        commit = repository.edit(**{MANIFEST: WORKLOAD})
+        repository.edit(**{MANIFEST: WORKLOAD.replace(b"memory: 1Gi", b"memory: " + limit)})
+        action = Action(type=ActionType.REVERT_KEYS, commit=commit, path=MANIFEST, keys=(XMX,))
+        if refused:
+            with pytest.raises(ChangeRefused, match=r"memory: .*does not fit"):
+                propose(repository, action)
+        else:
+            assert propose(repository, action).changes_something
+
+
+def test_the_memory_of_a_neighbour_is_not_held_against_an_edit() -> None:
+    neighbour = WORKLOAD.replace(b"name: checkout", b"name: other").replace(b"-Xmx512m", b"-Xmx4g")
+    repository = FakeRepository()
+    repository.add({MANIFEST: WORKLOAD, "apps/checkout/other.yaml": neighbour})
+    action = Action(type=SETS, path=MANIFEST, keys=(XMX,), values=("600m",))
+    assert propose(repository, action).changes_something
 
 
 # --- the digest ----------------------------------------------------------------------------------------------------
@@ -391,6 +672,62 @@ def test_any_bytes_are_shown_line_by_line(patch: bytes) -> None:
 def test_two_patches_never_look_the_same(one: str, other: str) -> None:
     one_bytes, other_bytes = (text.encode("utf-8", "surrogatepass") for text in (one, other))
     assert (render_diff(one_bytes) == render_diff(other_bytes)) == (one_bytes == other_bytes)
+
+
+ODD = (
+    "\u202e \u2066 \u200b \u200d \ufeff \u00ad \u115f \u2800 \u0301 \u00a0 \u2028 \x1b[2K \r \t \0 \x7f ⟨U+0041⟩ ⟨0xFF⟩ ⟨ ⟩"
+    " аpple ｆｕｌｌ ﬁ 𝐱 é e\u0301 ÿ \U000e0041 \U0010ffff -- ++ @@ diff --git a/x b/x \\ \" ' ` $(id) {{ }}  "
+).split(" ")
+
+
+def _hostile_text(chance: random.Random) -> bytes:
+    words = [
+        chance.choice(ODD) if chance.random() < 0.4 else chance.choice(["a: 1", "b", "  c: x", ""]) for _ in range(5)
+    ]
+    raw = " ".join(words).encode("utf-8", "surrogatepass")
+    return raw + bytes([chance.randrange(256)]) if chance.random() < 0.2 else raw
+
+
+def test_500_patches_are_shown_whole_and_read_back_exactly(tmp_path: Path) -> None:
+    """Real git's patches of hostile files: every byte is in the view, and the view gives exactly the patch back."""
+    chance = random.Random(4)
+    repository, remote, _ = real_with_cause(tmp_path)
+    names = [f"apps/checkout/{name}" for name in ("a.yaml", "-b", "c d.txt", "é.yaml", "e\u0301.txt", "x\u202ey")]
+    edits = []
+    for _ in range(501):
+        text = b"".join(
+            _hostile_text(chance) + chance.choice([b"\n", b"\n", b"\r\n"]) for _ in range(chance.randrange(9))
+        )
+        edits.append({chance.choice(names): text.replace(b"\0", b"")})
+    heads = import_all(remote, edits)
+    repository.head()
+    seen = 0
+    for before, after in itertools.pairwise(heads):
+        patch = repository.diff(before, after)
+        shown = render_diff(patch)
+        assert read_rendered(shown) == patch
+        assert shown.count("\n") == patch.count(b"\n")
+        assert all(c == "\n" or (c.isprintable() and unicodedata.category(c) not in ("Cf", "Mn")) for c in shown)
+        assert parse_patch(read_rendered(shown)) == parse_patch(patch)
+        seen += "⟨" in shown
+    assert len(heads) == 501 and seen > 200
+    repository.close()
+
+
+def import_all(remote: Path, edits: list[dict[str, bytes]]) -> list[str]:
+    head = fast_import(remote, *edits)
+    return git(remote, "rev-list", "--reverse", "-n", str(len(edits)), head).split()
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_shown_are_read_back(patch: bytes) -> None:
+    assert read_rendered(render_diff(patch)) == patch
+
+
+@pytest.mark.parametrize("shown", ["⟨U+D800⟩", "⟨U+110000⟩", "a⟨b", "⟩", "⟨0x1⟩", "⟨U+41⟩"])
+def test_a_view_that_was_not_rendered_is_refused(shown: str) -> None:
+    with pytest.raises(ChangeRefused, match="rendered patch"):
+        read_rendered(shown)
 
 
 def test_secrets_are_hidden_in_the_view_and_bound_by_the_digest() -> None:

@@ -135,8 +135,9 @@ def _not_read_by_key(edit: FileEdit) -> str:
     return ""
 
 
-# Where a ConfigMap or Secret holds a file: what stands in it is known to people by its own key.
-_EMBEDDED = re.compile(r'(?:data|stringData)(?:\["(?:[^"\\]|\\.)*"\]|\.[^.\[\]":#]+)(?:#[^.\[]*)?\.')
+# What a ConfigMap or Secret holds is known to people by its own name, and a file in it by its own keys.
+_MEMBER = re.compile(r'(?:data|stringData)(?:\["((?:[^"\\]|\\.)*)"\]|\.([^.\[\]":#]+))')
+_IN_FILE = re.compile(r"(?:#[^.\[]*)?\.")
 
 
 def matches_key(glob: str, key: str, covers: bool = False) -> bool:
@@ -150,13 +151,23 @@ def matches_key(glob: str, key: str, covers: bool = False) -> bool:
         key: As `advisor.config_file` writes it.
         covers: Whether a key is also named when the glob's key lies inside of it: what holds a forbidden value whole.
     """
-    inner = _EMBEDDED.match(key)
-    for name in (key, key[inner.end() :] if inner else key):
+    for name in _names(key):
         if any(_matches(glob, name[:end]) for end in (len(name), *(m.start() for m in _INSIDE.finditer(name)))):
             return True
         if covers and is_inside(glob, name):
             return True
     return False
+
+
+def _names(key: str) -> list[str]:
+    names = [key]
+    if member := _MEMBER.match(key):
+        rest = key[member.end() :]
+        quoted = member[1]
+        names.append((member[2] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)) + rest)
+        if inside := _IN_FILE.match(rest):
+            names.append(rest[inside.end() :])
+    return names
 
 
 _INSIDE = re.compile(r"[:.\[#]")

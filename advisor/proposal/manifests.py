@@ -28,7 +28,7 @@ _KINDS = frozenset(
 _ITEM = r'(?:\[(?:"(?:[^"\\]|\\.)*"|[^\]"]*)\])'
 _MEMBER = rf"(?:\.[^.\[\]\":]+|{_ITEM})"
 _QUANTITY = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d{1,3})?")
-_SCALES = {
+_SCALES: dict[str | None, Decimal] = {
     **{"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "k": Decimal(1000), None: Decimal(1)},
     **{letter: Decimal(1000) ** n for n, letter in enumerate("MGTPE", start=2)},
     **{f"{letter}i": Decimal(1024) ** n for n, letter in enumerate("KMGTPE", start=1)},
