@@ -240,7 +240,9 @@ def check_anchor(anchor: Anchor, key: bytes) -> None:
         raise AuditBroken(f"audit: the anchor of entry {anchor.sequence} is not signed with the server's key")
 
 
-def check_anchors(entries: Sequence[AuditEntry], anchors: Sequence[Anchor], target: str, key: bytes) -> int:
+def check_anchors(
+    entries: Sequence[AuditEntry], anchors: Sequence[Anchor], recorded: Iterable[tuple[int, str]], key: bytes
+) -> int:
     """Return how many anchors the chain was held against.
 
     An anchor beyond the chain's end says that an older state was put back; one with another hash, that this is not
@@ -248,9 +250,9 @@ def check_anchors(entries: Sequence[AuditEntry], anchors: Sequence[Anchor], targ
     nobody has any more was taken away.
 
     Args:
-        entries: The whole chain, verified before.
+        entries: The whole chain, verified before, and read after the anchors.
         anchors: All that were found of this server.
-        target: Where they were looked for, as the entries name it.
+        recorded: What the entries say of anchors there (`anchored_heads`), read before the anchors.
         key: The server's.
 
     Raises:
@@ -269,11 +271,9 @@ def check_anchors(entries: Sequence[AuditEntry], anchors: Sequence[Anchor], targ
                 " chain was written anew, or went on from a copy elsewhere"
             )
     found = {(anchor.sequence, anchor.hash) for anchor in anchors}
-    for sequence, anchored in anchored_heads(entries, target):
-        if (sequence, anchored) not in found:
-            raise AuditBroken(
-                f"audit: the anchor of entry {sequence} is gone from {target}; it was made and taken away"
-            )
+    gone = next((number for number, anchored in recorded if (number, anchored) not in found), None)
+    if gone is not None:
+        raise AuditBroken(f"audit: the anchor of entry {gone} is gone; it was made, and taken away since")
     return len(anchors)
 
 

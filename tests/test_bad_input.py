@@ -151,7 +151,7 @@ def check_whole(shop: Shop, head: str, proposals: int = 0) -> None:
     assert shop.head() == head
     assert shop.temporary() == []
     kept = records(shop)
-    assert kept.audit_verify() >= 0
+    assert kept.audit_verify().entries >= 0
     assert len(kept.proposals()) == proposals
     assert all(p.suffix == ".jsonl" for p in (shop.folder / ".advisor").glob("tapes/*"))
     git(shop.remote, "fsck", "--no-dangling")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,6 @@ from advisor.cli.base import (
     outcome_code,
     write_json,
 )
-
-if TYPE_CHECKING:
-    pass
 
 AUDIT_ENTRIES = 50
 
@@ -77,12 +74,54 @@ def export(
 
 @audit_app.command("verify")
 @command
-def audit_verify(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Check that no entry was edited, removed, inserted or cut off."""
-    count = open_workflow(config).audit_verify()
+def audit_verify(
+    offline: Annotated[bool, typer.Option("--offline", help="Leave out the anchors.")] = False,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="An export instead of the store.", metavar="EXPORT", show_default=False),
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that nothing was edited, removed, inserted, cut off or put back."""
+    if file is not None:
+        found = open_workflow(config, needed=False).audit_verify_file(file)
+    else:
+        found = open_workflow(config).audit_verify(offline)
     if as_json:
-        return write_json({"entries": count, "whole": True})
-    sys.stdout.write(f"{count} entries, chain whole\n")
+        return write_json({"entries": found.entries, "anchors": found.anchors, "note": found.note, "whole": True})
+    anchored = f", {found.anchors} anchors fit" if found.anchors is not None else ""
+    sys.stdout.write(f"{found.entries} entries, chain whole{anchored}\n")
+    if found.note:
+        sys.stdout.write(f"{found.note}\n")
+
+
+@audit_app.command("export")
+@command
+def audit_export(
+    first: Annotated[int, typer.Option("--from", help="The number of the first entry.", min=1, metavar="N")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to.", metavar="FILE", show_default=False)
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Write the entries as lines of JSON that verify anywhere."""
+    workflow = open_workflow(config)
+    if output is None:
+        sys.stdout.write("\n".join(workflow.audit_lines(first)) + "\n")
+        return
+    sys.stdout.write(f"{workflow.audit_export(output, first)} entries in {output}\n")
+
+
+@audit_app.command("anchor")
+@command
+def audit_anchor(
+    if_due: Annotated[bool, typer.Option("--if-due", help="Only if the last one is old; for cron.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Push the head of the audit to the repository of audit.anchor."""
+    ref = open_workflow(config).anchor_audit("hourly" if if_due else "asked", if_due)
+    sys.stdout.write(f"{ref}\n" if ref else "nothing was due\n")
 
 
 @audit_app.command("show")

@@ -17,6 +17,7 @@ from advisor.errors import SettingsInvalid, one_line
 from advisor.redaction import redact
 from advisor.settings.approval import ApprovalRules, inside, with_allowed_signers
 from advisor.settings.model import Model
+from advisor.settings.audit import AuditRules
 from advisor.settings.repositories import Repository
 from advisor.settings.section import SECRET_IN_URL, Section
 from advisor.values import digest, load_yaml
@@ -164,6 +165,7 @@ class Settings(Section):
     repositories: dict[str, Repository] = Field(default={})
     services: dict[str, Service] = Field(default={})
     approval: ApprovalRules = ApprovalRules()
+    audit: AuditRules = AuditRules()
     verification: Verification = Verification()
     limits: Limits = Limits()
     playbooks: tuple[Path, ...] = ()
@@ -183,6 +185,13 @@ class Settings(Section):
                     f"services.{name}.configuration.repository {service.configuration.repository!r}"
                     f" is not under repositories (known: {known})"
                 )
+        anchor = self.audit.anchor
+        if anchor is not None and not anchor.is_address and anchor.repository not in self.repositories:
+            known = ", ".join(sorted(self.repositories)) or "none"
+            raise ValueError(
+                f"audit.anchor.repository {anchor.repository!r} is neither an address nor under repositories"
+                f" (known: {known})"
+            )
         rules = with_allowed_signers(self.approval, self.base, self._local_repositories)
         object.__setattr__(self, "approval", rules)  # frozen for everybody else; here it is still being made
         return self

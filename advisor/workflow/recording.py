@@ -1,10 +1,10 @@
-"""Exports of incidents, and the audit."""
+"""Exports of incidents."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from advisor import bundle as bundles
 from advisor.errors import (
@@ -13,15 +13,12 @@ from advisor.errors import (
 from advisor.gathering.neighbours import choose_neighbours
 from advisor.redaction import redact
 from advisor.values import format_instant
-
-if TYPE_CHECKING:
-    from advisor.audit import AuditEntry
+from advisor.workflow.auditing import Auditing
 from advisor.workflow.files import write_whole
-from advisor.workflow.parts import Parts
 
 
-class Recording(Parts):
-    """Export bundles, verify and show the audit."""
+class Recording(Auditing):
+    """Export bundles; the audit's part is `Auditing`."""
 
     def export(self, incident_id: str, path: Path | None = None, notes: list[str] | None = None) -> Path:
         """Write the bundle of an incident and return where.
@@ -108,18 +105,6 @@ class Recording(Parts):
                 if looked and step == "approve":
                     clock["verify"] = format_instant(looked[-1].at)
         return clock
-
-    def audit_verify(self) -> int:
-        """Return how many entries the audit has, all of them whole.
-
-        Raises:
-            AuditBroken: It names the first entry that does not verify.
-        """
-        return self.store.verify_audit()
-
-    def audit_entries(self, limit: int = 50) -> list[AuditEntry]:
-        """Return the newest audit entries, oldest of them first."""
-        return list(self.store.audit_entries())[-limit:]
 
 
 def _answers_by_repository(tape: bundles.Tape) -> dict[str, list[dict[str, Any]]]:
