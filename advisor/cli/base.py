@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from advisor.workflow import Workflow
+    from advisor.workflow.recovering import Recovering
 
 P = ParamSpec("P")
 
@@ -167,6 +168,12 @@ def open_to_change(config: Path, subject: str = "") -> Workflow:
         subject: The proposal or change that the command is about: it is carried on by the command itself.
     """
     workflow = open_workflow(config)
+    carry_on(workflow, subject)
+    return workflow
+
+
+def carry_on(workflow: Recovering, subject: str = "") -> None:
+    """Carry on what was left in flight, with one line on stderr for each."""
     try:
         for item in workflow.recover(workflow.recovery_leaves(subject) if subject else lambda proposal: False):
             say(item.told, 0)
@@ -174,7 +181,6 @@ def open_to_change(config: Path, subject: str = "") -> Workflow:
         raise  # the command could not read its own records either
     except AdvisorError as error:  # such as one damaged record, which must not bar the others
         say(f"what was left in flight cannot be looked at now: {error}", 0)
-    return workflow
 
 
 def person_of(given: str | None) -> str:
