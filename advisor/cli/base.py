@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from advisor.errors import AdvisorError, ApproverNotAllowed, StoreUnavailable, one_line
+from advisor.errors import AdvisorError, ApproverNotAllowed, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,13 +174,8 @@ def open_to_change(config: Path, subject: str = "") -> Workflow:
 
 def carry_on(workflow: Recovering, subject: str = "") -> None:
     """Carry on what was left in flight, with one line on stderr for each."""
-    try:
-        for item in workflow.recover(workflow.recovery_leaves(subject) if subject else lambda proposal: False):
-            say(item.told, 0)
-    except StoreUnavailable:
-        raise  # the command could not read its own records either
-    except AdvisorError as error:  # such as one damaged record, which must not bar the others
-        say(f"what was left in flight cannot be looked at now: {error}", 0)
+    for item in workflow.recover(workflow.recovery_leaves(subject) if subject else lambda proposal: False):
+        say(item.told, 0)
 
 
 def person_of(given: str | None) -> str:

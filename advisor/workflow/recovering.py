@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from advisor.approval import expire
-from advisor.errors import AdvisorError, ApprovalExpired, ChangeConflict, ChangeUncertain
+from advisor.errors import AdvisorError, ApprovalExpired, ChangeConflict, ChangeUncertain, StoreUnavailable
 from advisor.lifecycle import ON_BRANCH, State
 from advisor.proposal import Proposal
 from advisor.workflow.in_hand import InHand
@@ -72,11 +72,17 @@ class Recovering(Verifying):
             leave: Items that the caller is about to carry on itself.
 
         Raises:
-            StoreError: The records cannot be read.
+            StoreError: The records cannot be opened, or not now.
         """
         if self.replay:
             return ()
-        found = [stored for stored in reversed(self.store.pending()) if not leave(stored.proposal)]
+        records = self.store
+        try:
+            found = [stored for stored in reversed(records.pending()) if not leave(stored.proposal)]
+        except StoreUnavailable:
+            raise
+        except AdvisorError as error:  # one damaged record must not bar a command about another
+            return (Recovered("", Ending.LEFT, f"what was left in flight cannot be looked at: {error}"),)
         late = [stored.proposal for stored in found if self._ran_out(stored)]
         open_ones = [stored for stored in found if stored.state in _ASKS_THE_REMOTE and stored.proposal not in late]
         told = [item for proposal in late if (item := self._expire(proposal)) is not None]
