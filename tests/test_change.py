@@ -132,7 +132,8 @@ def test_the_same_grant_gives_the_same_commit(tmp_path: Path) -> None:
     repository, _remote, commit = real_with_cause(tmp_path)
     proposal = propose(repository, revert_action(commit))
     plan = prepare_commit(proposal, granted(proposal))
-    made = {repository.commit_tree(*[getattr(plan, n) for n in type(plan).model_fields]) for _ in range(2)}
+    fields = [name for name in type(plan).model_fields if name != "signed"]
+    made = {repository.commit_tree(*[getattr(plan, name) for name in fields]) for _ in range(2)}
     assert len(made) == 1
 
 

@@ -29,7 +29,8 @@ from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX
 from advisor.adapters.git_repository.trees import Inverse, entries_at
 from advisor.adapters.git_repository.undo import GitObject, MadeCommit
 from advisor.adapters.git_repository.values import ConfigReader
-from advisor.errors import SourceRefused, one_line
+from advisor.change import Landing
+from advisor.errors import SettingsInvalid, SourceRefused, one_line
 from advisor.evidence import ChangeAnswer, ChangeRequest, ConfigValue
 from advisor.path_scope import PathScope
 from advisor.values import format_instant
@@ -51,6 +52,7 @@ class GitRepository:
         clone_directory: Path,
         timeout_seconds: float = 60.0,
         ssh_key_file: Path | None = None,
+        signing_key_file: Path | None = None,
     ) -> None:
         """Check the names; nothing is read or written yet.
 
@@ -61,6 +63,7 @@ class GitRepository:
             clone_directory: A folder of its own, made when needed; deleting it loses nothing delivered.
             timeout_seconds: Of each git command.
             ssh_key_file: A private key without passphrase; None uses the agent and the usual keys.
+            signing_key_file: An Ed25519 private key without passphrase, for `signed_commit`.
 
         Raises:
             SourceRefused: The url or branch cannot be used.
@@ -71,6 +74,7 @@ class GitRepository:
         self.shown_url = hide_credentials(self.url)
         self._clone = Clone(name, self.url, self.branch, clone_directory, timeout_seconds, ssh_key_file)
         self._store = self._clone.store
+        self._signing_key = signing_key_file
         self._reader = ConfigReader(self._clone)
         self._patches = Kept()
 
@@ -262,6 +266,17 @@ class GitRepository:
         """
         return trees.apply_inverse(self._clone, before, after, onto_commit, since_commit)
 
+    def tree_of(self, treeish: str) -> str:
+        """Return the id of a commit's tree, or of the tree itself.
+
+        Raises:
+            SourceRefused: There is no such commit or tree, here or at the remote.
+            SourceError: The remote would have to be asked, and cannot.
+        """
+        self._clone.require(treeish, "tree")
+        with self._clone.explained("reading a commit"):
+            return self._clone.objects.tree_of(treeish)
+
     def equal_paths(self, one: str, other: str, paths: Iterable[str]) -> frozenset[str]:
         """Return those of the paths at which two commits or trees have the same mode and content, or both nothing.
 
@@ -328,6 +343,20 @@ class GitRepository:
         """
         return trees.commit_tree(self._clone, tree, parent, message, author_name, author_email, at)
 
+    def signed_commit(
+        self, tree: str, parent: str, message: str, author_name: str, author_email: str, at: datetime
+    ) -> str:
+        """Return the id of a commit with a signature, the same for the same arguments and key; it is on no branch.
+
+        Raises:
+            SettingsInvalid: There is no key that can sign it the same way each time.
+            ChangeRefused: A name or the message cannot stand in a commit as it is.
+            SourceError: The tree or parent cannot be read, or our copy cannot be written.
+        """
+        if self._signing_key is None:
+            raise SettingsInvalid(f"repository {self.name}: no signing_key_file is configured")
+        return trees.commit_tree(self._clone, tree, parent, message, author_name, author_email, at, self._signing_key)
+
     # --- delivery ---
 
     def push(self, commit: str, expected_base: str) -> None:
@@ -349,6 +378,32 @@ class GitRepository:
             SourceRefused: It is not a full commit id.
         """
         return delivery.is_delivered(self._clone, commit)
+
+    def push_branch(self, commit: str, name: str) -> None:
+        """Make a branch of the remote at a commit; one that is there at this commit already is left alone.
+
+        Raises:
+            ChangeConflict: The branch exists elsewhere; nothing was written.
+            ChangeRefused: The remote said no, or it is the main branch; nothing was written.
+            ChangeError: Not told, or not reached; `retriable`, the same call is safe.
+        """
+        delivery.push_branch(self._clone, commit, name)
+
+    def branch_at(self, name: str) -> str | None:
+        """Return where a branch of the remote is, asked now; None if there is none.
+
+        Raises:
+            SourceError: The remote cannot be asked.
+        """
+        return delivery.branch_at(self._clone, name)
+
+    def find_landing(self, base: str, tree: str) -> Landing | None:
+        """Return the first commit on the branch's own line since the base that has exactly this tree.
+
+        Raises:
+            SourceError: The remote cannot be asked.
+        """
+        return delivery.find_landing(self._clone, base, tree)
 
     # --- bundles ---
 

@@ -1,5 +1,7 @@
 """Delivery: one push by compare-and-swap, and finding out what a push that failed has done.
 
+A commit that is offered goes onto a branch of its own by the same push, which must find no such branch there.
+
 Called by `GitRepository`, whose methods of the same names say what is promised.
 """
 
@@ -10,8 +12,10 @@ import time
 
 from advisor.adapters.git_repository.clone import Clone
 from advisor.adapters.git_repository.failures import Failure, GitFailed, from_os_error, telling_lines
-from advisor.adapters.git_repository.output import check_id
+from advisor.adapters.git_repository.output import check_id, instant
+from advisor.adapters.git_repository.paths import check_branch
 from advisor.adapters.git_repository.remote import branch_head
+from advisor.change import Landing
 from advisor.errors import ChangeConflict, ChangeError, ChangeRefused, ChangeUncertain, SourceError
 
 DELIVERY_CHECKS = 3  # how often a silent remote is asked after a push that broke off
@@ -20,6 +24,7 @@ _NEVER_SENT = frozenset(
     (
         Failure.AUTH,
         Failure.HOST_KEY,
+        Failure.HOST_KEY_CHANGED,
         Failure.MISSING,
         Failure.OWNERSHIP,
         Failure.PROTOCOL,
@@ -54,6 +59,47 @@ def push(clone: Clone, commit: str, expected_base: str) -> None:
     clone.git.outcome("update-ref", clone.ref, commit, expected_base)
 
 
+def push_branch(clone: Clone, commit: str, name: str) -> None:
+    """See `GitRepository.push_branch`."""
+    if check_branch(name) == clone.branch:
+        raise ChangeRefused(f"branch {name} is the main one; nothing is offered there, and nothing was written")
+    try:
+        clone.require(commit)
+    except SourceError as error:
+        raise ChangeRefused(f"commit {commit[:12]} is not in our copy and was not pushed: {error}") from error
+    ref = f"refs/heads/{name}"
+    where = f"{clone.shown_url}, {name}"
+    try:
+        if branch_head(clone.remote, name) == commit:
+            return
+        _push_ref(clone, commit, ref, expected="")
+    except (GitFailed, OSError) as error:
+        _settle_branch(clone, commit, name, where, error if isinstance(error, GitFailed) else from_os_error(error))
+
+
+def branch_at(clone: Clone, name: str) -> str | None:
+    """See `GitRepository.branch_at`."""
+    with clone.explained(f"asking for {check_branch(name)}"):
+        return branch_head(clone.remote, name)
+
+
+def find_landing(clone: Clone, base: str, tree: str) -> Landing | None:
+    """See `GitRepository.find_landing`."""
+    check_id(base)
+    check_id(tree)
+    with clone.explained("looking for what was merged"):
+        head = clone.head_of_remote()
+        if not clone.objects.has(base, "commit") or not clone.is_ancestor(base, head):
+            return None  # the history was rewritten: nothing here can be told to have come after the base
+        words = ("log", "--first-parent", "--reverse", "--no-show-signature", "--format=%H %T %ct")
+        out = clone.git.run(*words, "--end-of-options", f"^{base}", head, "--")
+        for line in out.decode("ascii", "replace").splitlines():
+            commit, found, seconds = line.split(" ")
+            if found == tree:
+                return Landing(commit=commit, at=instant(int(seconds)))
+    return None
+
+
 def is_delivered(clone: Clone, commit: str) -> bool | None:
     """See `GitRepository.is_delivered`."""
     check_id(commit)
@@ -73,6 +119,12 @@ def is_delivered(clone: Clone, commit: str) -> bool | None:
 
 
 def _push(clone: Clone, commit: str, base: str) -> None:
+    _push_ref(clone, commit, clone.ref, expected=base)
+
+
+def _push_ref(clone: Clone, commit: str, ref: str, expected: str) -> None:
+    """Move one ref by compare-and-swap; expecting nothing, it must not be there."""
+
     def attempt(*extra: str) -> None:
         clone.git.run(
             "push",
@@ -81,11 +133,11 @@ def _push(clone: Clone, commit: str, base: str) -> None:
             "--no-follow-tags",
             "--recurse-submodules=no",
             "--no-signed",
-            f"--force-with-lease={clone.ref}:{base}",
+            f"--force-with-lease={ref}:{expected}",
             *extra,
             "--",
             clone.remote.url,
-            f"{commit}:{clone.ref}",
+            f"{commit}:{ref}",
         )
 
     try:
@@ -101,8 +153,7 @@ def _settle_push(clone: Clone, commit: str, base: str, error: GitFailed) -> None
     """Tell what a failed push did. Returns if the commit arrived after all, raises otherwise."""
     where = f"{clone.shown_url}, {clone.branch}"
     said = telling_lines(error.words)
-    verdict = error.output.decode("utf-8", "replace")
-    rejected = re.search(r"^!\t[^\t]*\t\[(?:remote )?rejected\] \((.*)\)\s*$", verdict, re.MULTILINE)
+    rejected = _rejected(error)
     broke_off = f"push of {commit[:12]} to {where} broke off ({error.kind.value}: {said or 'no words'})"
     current: str | None = None
     asked = False
@@ -132,11 +183,34 @@ def _settle_push(clone: Clone, commit: str, base: str, error: GitFailed) -> None
         failure = ChangeError(f"{broke_off}; the branch is still at {base[:12]}; the same push may be repeated")
         failure.retriable = True
         raise failure
-    now = f"is at {current[:12]} now" if current else "does not exist any more"
-    raise ChangeConflict(
-        f"push of {commit[:12]} to {where}: the branch {now}, not at {base[:12]}; nothing was written;"
-        " a fresh proposal is needed"
-    )
+    now = f"moved from {base[:12]} to {current[:12]}" if current else f"was at {base[:12]} and does not exist any more"
+    raise ChangeConflict(f"push of {commit[:12]} to {where}: the branch {now}; nothing was written")
+
+
+def _settle_branch(clone: Clone, commit: str, name: str, where: str, error: GitFailed) -> None:
+    """Tell what a failed push of a branch of our own did. Returns if the commit arrived after all, raises otherwise."""
+    said = telling_lines(error.words) or "no words"
+    rejected = _rejected(error)
+    try:
+        current = branch_head(clone.remote, name)
+    except (GitFailed, OSError):
+        current = None
+    if current == commit:
+        return
+    if current is not None:
+        raise ChangeConflict(f"push to {where}: the branch is there at {current[:12]}, not at {commit[:12]}")
+    if rejected is not None or error.kind in _NEVER_SENT:
+        reason = _refusal(rejected[1], said) if rejected is not None else f"{error.kind.value} ({said})"
+        raise ChangeRefused(f"push to {where} was refused, nothing was written: {reason}")
+    # Whether it arrived or not: the same commit on the same branch of our own is pushed again without harm.
+    failure = ChangeError(f"push of {commit[:12]} to {where} broke off ({error.kind.value}: {said})")
+    failure.retriable = True
+    raise failure
+
+
+def _rejected(error: GitFailed) -> re.Match[str] | None:
+    verdict = error.output.decode("utf-8", "replace")
+    return re.search(r"^!\t[^\t]*\t\[(?:remote )?rejected\] \((.*)\)\s*$", verdict, re.MULTILINE)
 
 
 def _refusal(reason: str, said: str) -> str:

@@ -148,17 +148,18 @@ def _no_branch(remote: Remote) -> GitFailed:
     return GitFailed(Failure.NO_BRANCH, f"its branches are: {', '.join(names[:10])}")
 
 
-def branch_head(remote: Remote) -> str | None:
-    """Return what the remote's branch is at, asked now; None if it has no such branch.
+def branch_head(remote: Remote, branch: str | None = None) -> str | None:
+    """Return what a branch of the remote (ours by default) is at, asked now; None if it has no such branch.
 
     Raises:
         GitFailed: The remote cannot be asked.
     """
+    wanted = remote.ref if branch is None else f"refs/heads/{branch}"
     allow_reading(remote)
-    out = remote.runner().run("ls-remote", "--refs", "--", remote.url, remote.ref, environment=remote.environment)
+    out = remote.runner().run("ls-remote", "--refs", "--", remote.url, wanted, environment=remote.environment)
     for line in out.decode("utf-8", "replace").splitlines():
         commit, _, ref = line.partition("\t")
-        if ref == remote.ref and OBJECT_ID.fullmatch(commit):
+        if ref == wanted and OBJECT_ID.fullmatch(commit):
             return commit
     return None
 

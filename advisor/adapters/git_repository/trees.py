@@ -31,6 +31,7 @@ from advisor.adapters.git_repository.output import (
 )
 from advisor.adapters.git_repository.paths import check_path
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX, EMPTY_TREE, failed
+from advisor.adapters.git_repository.signing import check_signing_key, signing_environment
 from advisor.errors import ChangeCollision, ChangeRefused, SourceRefused, one_line
 
 PATCH_BYTES_MAX = 8 * 1024 * 1024
@@ -174,9 +175,16 @@ def _state_of(clone: Clone, delta: Delta, current: Entry | None) -> Inverse:
 
 
 def commit_tree(
-    clone: Clone, tree: str, parent: str, message: str, author_name: str, author_email: str, at: datetime
+    clone: Clone,
+    tree: str,
+    parent: str,
+    message: str,
+    author_name: str,
+    author_email: str,
+    at: datetime,
+    signing_key: Path | None = None,
 ) -> str:
-    """See `GitRepository.commit_tree`."""
+    """See `GitRepository.commit_tree` and `GitRepository.signed_commit`."""
     clone.require(tree, "tree")
     clone.require(parent)
     for value in (author_name, author_email):
@@ -194,8 +202,11 @@ def commit_tree(
         for role in ("AUTHOR", "COMMITTER")
         for field, value in (("NAME", author_name), ("EMAIL", author_email), ("DATE", when))
     }
+    sign = [] if signing_key is None else ["-S"]
+    if signing_key is not None:
+        people |= signing_environment(check_signing_key(signing_key))
     with clone.explained("making a commit"):
-        out = clone.git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=body, environment=people)
+        out = clone.git.run("commit-tree", *sign, tree, "-p", parent, "-F", "-", stdin=body, environment=people)
         return one_id(out)
 
 
