@@ -14,6 +14,11 @@ from pydantic import Field, ValidationError
 from advisor.errors import PlaybookInvalid, one_line
 from advisor.values import ActionType, Record, Risk, load_yaml
 
+# Stands beside every plan that an approver sees: which signals these are is known only when the change is verified.
+VITAL_SIGNS = (
+    "also watched: errors, latency, restarts and traffic of the service and of those that call it;"
+    " one that gets clearly worse fails the change"
+)
 PLAYBOOK_BYTES_MAX = 256 * 1024  # a playbook is read by people; ours have 3 KB
 
 

@@ -18,7 +18,8 @@ from rich.console import Console, RenderableType
 
 from advisor.proposal import render_diff
 from advisor.terminal import make_console, safe
-from advisor.terminal.approval import draw_proposal, draw_verification
+from advisor.terminal.approval import draw_proposal
+from advisor.terminal.changes import draw_verification
 from advisor.terminal.chart import Curve, Mark, draw_chart
 from advisor.terminal.diff import CONTINUED, Diff
 from advisor.terminal.report import draw_report

@@ -95,7 +95,7 @@ def _demo_folder(directory: Path | None) -> Iterator[Path]:
 
 def _run_demo(console: Console, session: DemoSession, svg: Path | None) -> None:
     from advisor.terminal import approval as screen
-    from advisor.terminal import text
+    from advisor.terminal import changes, text
     from advisor.terminal.live import following
     from advisor.terminal.report import print_investigation
 
@@ -126,15 +126,15 @@ def _run_demo(console: Console, session: DemoSession, svg: Path | None) -> None:
     if change is None:
         console.print(text("Another person would have to approve as well: nothing was changed.", "bold"))
         return
-    console.print(screen.draw_change(change, next_steps=False))
+    console.print(changes.draw_change(change, next_steps=False))
     session.advance("verify")
-    console.print(screen.draw_verification(session.workflow.verify(change.id)))
+    console.print(changes.draw_verification(session.workflow.verify(change.id)))
     if agreed(console, "Roll it back? [y/N]"):
         session.advance("rollback")
         plan = session.workflow.plan_rollback(change.id)
-        console.print(screen.draw_rollback(plan))
+        console.print(changes.draw_rollback(plan))
         made = session.workflow.roll_back(change.id, session.person, "demo", plan)
-        console.print(screen.draw_change(made, next_steps=False))
+        console.print(changes.draw_change(made, next_steps=False))
     console.print()
     console.print(text("What git has of it", "bold underline"))
     for line in session.history().splitlines():

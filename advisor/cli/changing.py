@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,18 +17,21 @@ from advisor.cli.base import (
     JsonOption,
     Stopped,
     app,
+    carry_on,
     command,
     console_for,
-    open_to_change,
-    open_workflow,
     person_of,
     write_json,
 )
-from advisor.errors import SettingsInvalid
+from advisor.errors import SettingsInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
-    from advisor.workflow import Workflow
+    from types import ModuleType
 
+    from advisor.rollback.several import SeveralDone
+    from advisor.workflow.recovering import Recovering
+
+REFUSED = 4
 WAIT_SECONDS = 3  # after the end of a window, for its last scrape to arrive
 
 
@@ -34,7 +39,7 @@ WAIT_SECONDS = 3  # after the end of a window, for its last scrape to arrive
 @command
 def changes(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """List the changes and what became of each."""
-    found = open_workflow(config).changes()
+    found = _open(config).changes()
     if as_json:
         return write_json([{**c.model_dump(mode="json"), "state": state} for c, state in found])
     from advisor.terminal.tables import print_changes
@@ -54,12 +59,13 @@ def verify(
     as_json: JsonOption = False,
 ) -> int:
     """Say whether the service recovered after a change."""
-    from advisor.terminal.approval import draw_verification
+    from advisor.terminal.changes import draw_verification
     from advisor.terminal.live import following, waiting
     from advisor.verification import Verdict
 
     seconds = _seconds(window) if window is not None else None
-    workflow = open_to_change(config)
+    workflow = _open(config)
+    carry_on(workflow)
     Stopped.message = "stopped; the configuration was not touched, `advisor verify` can be repeated"
     with following(quiet=as_json) as progress:
         found = workflow.verify(change, seconds, progress)
@@ -88,28 +94,57 @@ def _seconds(text: str) -> int:
 @app.command()
 @command
 def rollback(
-    change: Annotated[str | None, typer.Argument(help="Its id, or the beginning of it.", metavar="CHANGE")] = None,
+    change: Annotated[
+        str | None, typer.Argument(help="Its id, its commit, or the beginning of one of them.", metavar="CHANGE")
+    ] = None,
+    incident: Annotated[
+        str | None, typer.Option(help="Take back all of its changes, the newest first.", metavar="ID")
+    ] = None,
     person: AsOption = None,
     comment: CommentOption = "",
     preview: Annotated[bool, typer.Option("--preview", help="Show what would be written, and write nothing.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="List what can be rolled back.")] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
-) -> None:
-    """Take a change back, at once.
+) -> int | None:
+    """Take a change back, or all of an incident, at once.
 
     The command is the approval, and of the exact inverse only.
     """
-    from advisor.terminal import approval as screen
-
     if listing:
-        return _list_rollbacks(open_workflow(config), as_json)
-    if change is None:
-        raise SettingsInvalid("rollback: which change? `advisor rollback --list` shows those that stand")
+        _list_rollbacks(_open(config), as_json)
+        return None
+    if (change is None) == (incident is None):
+        raise SettingsInvalid(
+            "rollback: one change or --incident ID; `advisor rollback --list` shows the changes that stand"
+        )
     who = None if preview else person_of(person)
-    workflow = open_workflow(config) if who is None else open_to_change(config, change)
+    workflow = _open(config)
+    if incident is not None:
+        return _roll_back_incident(workflow, incident, who, comment, as_json)
+    _roll_back(workflow, change or "", who, comment, as_json)
+    return None
+
+
+def _open(config: Path) -> Recovering:
+    """Return what a rollback needs of the workflow, and no more: it must not wait for what diagnoses are made with."""
+    from advisor.settings import load_settings
+    from advisor.workflow.recovering import Recovering
+
+    return Recovering(load_settings(config))
+
+
+def _carry_on(workflow: Recovering, subject: str = "") -> None:
+    with contextlib.suppress(StoreUnavailable):  # a change can be taken back without the records
+        carry_on(workflow, subject)
+
+
+def _roll_back(workflow: Recovering, change: str, who: str | None, comment: str, as_json: bool) -> None:
+    from advisor.terminal import changes as screen
+
     made = None
     if who is not None:
+        _carry_on(workflow, change)
         Stopped.message = "stopped in the middle of the rollback; `advisor changes` says whether it was made"
         made = workflow.finish_rollback(change, who)
     if made is None:
@@ -125,13 +160,51 @@ def rollback(
     console_for().print(screen.draw_change(made))
 
 
-def _list_rollbacks(workflow: Workflow, as_json: bool) -> None:
-    from advisor.lifecycle import ON_BRANCH
+def _roll_back_incident(workflow: Recovering, incident: str, who: str | None, comment: str, as_json: bool) -> int:
+    from advisor.rollback.several import Stopped as Ended
+    from advisor.terminal import changes as screen
 
-    standing = {state.value for state in ON_BRANCH}
-    found = [(c, state) for c, state in workflow.changes() if state in standing]
+    if who is not None:
+        _carry_on(workflow)
+    plan = workflow.plan_incident_rollback(incident)
+    if not as_json:
+        console_for().print(screen.draw_several(plan))
+    if who is None:
+        if as_json:
+            write_json(plan.model_dump(mode="json"))
+        return REFUSED if plan.left else 0
+    Stopped.message = "stopped in the middle of the rollback; `advisor rollback --list` shows what still stands"
+    try:
+        outcome = workflow.roll_back_incident(plan, who, comment)
+    except Ended as ended:
+        _show_done(ended.outcome, as_json, screen)
+        raise
+    _show_done(outcome, as_json, screen)
+    return 0
+
+
+def _show_done(outcome: SeveralDone, as_json: bool, screen: ModuleType) -> None:
     if as_json:
-        return write_json([{**c.model_dump(mode="json"), "state": state} for c, state in found])
-    from advisor.terminal.tables import print_changes
+        write_json(outcome.model_dump(mode="json"))
+    else:
+        console_for().print(screen.draw_several_done(outcome))
 
-    print_changes(console_for(), found)
+
+def _list_rollbacks(workflow: Recovering, as_json: bool) -> None:
+    found = workflow.rollbacks()
+    if as_json:
+        return write_json(
+            [
+                {
+                    **each.change.model_dump(mode="json"),
+                    "state": each.state,
+                    "rollback": each.outlook,
+                    "detail": each.told,
+                    "source": each.source,
+                }
+                for each in found
+            ]
+        )
+    from advisor.terminal.tables import print_standing
+
+    print_standing(console_for(), found)

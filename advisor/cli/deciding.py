@@ -63,6 +63,7 @@ def approve(
 ) -> None:
     """Show an exact change, and make it if you agree."""
     from advisor.terminal import approval as screen
+    from advisor.terminal import changes
 
     who = person_of(person)
     workflow = open_to_change(config, proposal)
@@ -92,7 +93,7 @@ def approve(
         console.print(text(f"→ another person: advisor approve {found.id} --as colleague@example.org"))
         return
     Stopped.message = f"stopped after change {approved.change.id} was made"
-    console.print(screen.draw_change(approved.change))
+    console.print(changes.draw_change(approved.change))
 
 
 def _check_digest(proposal: Proposal, prefix: str | None) -> None:

@@ -101,7 +101,7 @@ def plan_rollback(
     verification: VerificationPlan | None = None,
     redact: Callable[[str], str] | None = None,
     step: Step | None = None,
-    ours: Mapping[str, str] | None = None,
+    ours: Callable[[], Mapping[str, str]] | None = None,
     warnings: tuple[str, ...] = (),
 ) -> RollbackPlan:
     """Return what taking a change back would write on this head.
@@ -118,7 +118,7 @@ def plan_rollback(
         verification: What was watched after the change.
         redact: Hides secrets in what is shown.
         step: The change's trees, where its commits are gone; it need not be in the branch's history then.
-        ours: Our changes by their commits, to name commands in a refusal.
+        ours: Gives our changes by their commits, to name commands in a refusal.
         warnings: Shown to the approver, bound by the digest.
 
     Raises:
@@ -135,7 +135,7 @@ def plan_rollback(
     try:
         tree = repository.apply_inverse(before, after, head, since_commit=change.commit)
     except ChangeCollision as collision:
-        raise _with_choices(change, collision, ours or {}) from collision
+        raise _with_choices(change, collision, ours() if ours is not None else {}) from collision
     patch = repository.diff(head, tree)
     if not patch:
         raise ChangeRefused(f"rollback of {change.id}: {change.branch} ({head[:12]}) is already without it")

@@ -27,7 +27,8 @@ from advisor.path_scope import PathScope
 from advisor.proposal import RepositoryName
 from advisor.values import Instant, Record, canonical_json, digest
 
-SCHEMA: Literal["advisor.undo/v1"] = "advisor.undo/v1"
+ENTRY_SCHEMA: Literal["advisor.undo/v1"] = "advisor.undo/v1"
+OUTCOME_SCHEMA: Literal["advisor.undo_outcome/v1"] = "advisor.undo_outcome/v1"
 OBJECT_BYTES_MAX = 32 * 1024 * 1024  # as the git adapter takes at most; a damaged line must not fill the memory
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -75,7 +76,7 @@ class UndoEntry(Record):
         signature: HMAC over all else with the server's key.
     """
 
-    schema_name: Literal["advisor.undo/v1"] = SCHEMA
+    schema_name: Literal["advisor.undo/v1"] = ENTRY_SCHEMA
     change: Change
     before: str
     objects: tuple[UndoObject, ...]
@@ -87,6 +88,7 @@ class UndoEntry(Record):
 class UndoOutcome(Record):
     """How the delivery of a change ended: written after the records have it, for when they are lost."""
 
+    schema_name: Literal["advisor.undo_outcome/v1"] = OUTCOME_SCHEMA
     change_id: str
     outcome: str
     at: Instant

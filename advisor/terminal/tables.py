@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from advisor.doctor import DoctorLine
     from advisor.playbook import Playbook
     from advisor.proposal import Proposal
+    from advisor.workflow.rolling_back import Standing
 
 _STATE_STYLES = {
     "proposed": "cyan",
@@ -147,6 +148,41 @@ def print_changes(console: Console, changes: Sequence[tuple[Change, str]]) -> No
         for c, state in changes
     )
     print_table(console, columns, rows, "no change yet")
+
+
+_OUTLOOKS = {
+    "exact": ("exactly", "green"),
+    "kept": ("later edits stay", "yellow"),
+    "collides": ("collides", "red"),
+    "done": ("already without it", "dim"),
+    "unknown": ("not known", "yellow"),
+}
+
+
+def print_standing(console: Console, standing: Sequence[Standing]) -> None:
+    """Print what can be taken back, and how."""
+    columns = (
+        Column("change", "cyan"),
+        Column("state"),
+        Column("when (UTC)", "dim", 84),
+        Column("service"),
+        Column("what", "", 96),
+        Column("taken back", "", 0),
+        Column("in", grows=True),
+    )
+    rows = (
+        (
+            text(each.change.id),
+            _state(each.state),
+            text(moment(format_instant(each.change.at))),
+            text(each.change.service),
+            text(f"takes back {each.change.rolls_back}" if each.change.rolls_back else "remedy"),
+            text(*_OUTLOOKS[each.outlook]),
+            text(each.told, characters_max=300),
+        )
+        for each in standing
+    )
+    print_table(console, columns, rows, "no change stands on a branch: there is nothing to take back")
 
 
 def print_audit(console: Console, entries: Sequence[AuditEntry]) -> None:

@@ -77,10 +77,10 @@ def undo_objects(clone: Clone, before: str, after: str) -> tuple[GitObject, ...]
                 continue
             paths = [d.path for d in deltas if (d.old_mode, d.new_mode)[side] != ABSENT]
             folders = [d.path for d in deltas]
-            for each in (*_folders(clone.objects, treeish, folders), *_files(clone.objects, treeish, paths)):
-                if each.id not in found:
-                    found[each.id] = each
-                    size += len(each.content)
+            for kept in (*_folders(clone.objects, treeish, folders), *_files(clone.objects, treeish, paths)):
+                if kept.id not in found:
+                    found[kept.id] = kept
+                    size += len(kept.content)
                 if size > OBJECTS_BYTES_MAX:
                     raise ChangeRefused(
                         f"what the change replaces is larger than {OBJECTS_BYTES_MAX} bytes and cannot be kept for its"
@@ -123,10 +123,9 @@ def graft_step(clone: Clone, before: str, after: str, onto_commit: str) -> tuple
     clone.require(onto_commit)
     with clone.explained("laying a step over the head"):
         deltas = steps_back(clone, before, after)
-        sides = [{d.path: side for d in deltas if (side := sides_of(d)[n]) is not None} for n in (1, 0)]
-        found = []
-        for side in sides:
-            entries: dict[str, Entry | None] = {d.path: side.get(d.path) for d in deltas}
+        found: list[str] = []
+        for side in (1, 0):
+            entries: dict[str, Entry | None] = {delta.path: sides_of(delta)[side] for delta in deltas}
             try:
                 found.append(tree_with(clone, onto_commit, entries))
             except GitFailed as error:  # a folder stands where the step has a file, or the other way round
