@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from advisor import errors
-from advisor.errors import AdvisorError, SettingsInvalid, SourceError, SourceUnavailable, one_line
+from advisor.errors import AdvisorError, ModelError, SettingsInvalid, SourceError, SourceUnavailable, one_line
 from advisor.evidence import (
     ChangeAnswer,
     ChangeRequest,
@@ -32,6 +32,7 @@ from advisor.evidence import (
     SeriesListAnswer,
     SeriesListRequest,
 )
+from advisor.model_port import LanguageModel, ModelReply, ModelRequest, ModelUsage
 from advisor.values import Record, canonical_json
 
 SCHEMA = "advisor.bundle/v1"
@@ -70,6 +71,10 @@ class Tape:
         """Return what a source answered to a question."""
         return self._by_key.get(_key(source, request.model_dump(mode="json")))
 
+    def has(self, source: str) -> bool:
+        """Return whether anything was asked of a source."""
+        return any(exchange.source == source for exchange in self._by_key.values())
+
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
         """Return the exchanges, sorted by source and question."""
@@ -105,7 +110,7 @@ def _record(tape: Tape, source: str, request: RequestT, ask: Callable[[RequestT]
     question = request.model_dump(mode="json")
     try:
         answer = ask(request)
-    except SourceError as error:
+    except (SourceError, ModelError) as error:
         tape.add(Exchange(source=source, request=question, error=type(error).__name__, message=str(error)))
         raise
     tape.add(Exchange(source=source, request=question, answer=answer.model_dump(mode="json")))
@@ -177,6 +182,33 @@ class RecordedLogs:
         if self._inner is None:
             return _play(self._tape, "logs", request, LogAnswer)
         return _record(self._tape, "logs", request, self._inner.read)
+
+
+class RecordedModel:
+    """A language model whose answers are written to a tape as they come, or read from it."""
+
+    def __init__(self, tape: Tape, inner: LanguageModel | None, name: str) -> None:
+        """Wrap a model, or replay without one."""
+        self._tape, self._inner, self._name = tape, inner, name
+        self._usage = ModelUsage()
+
+    @property
+    def name(self) -> str:
+        """Return the model's ``provider:name``."""
+        return self._name
+
+    @property
+    def usage(self) -> ModelUsage:
+        """Return what was used; of a replay, what had been used then."""
+        return self._usage if self._inner is None else self._inner.usage
+
+    def ask(self, request: ModelRequest) -> ModelReply:
+        """Return the model's answer."""
+        if self._inner is None:
+            reply = _play(self._tape, "model", request, ModelReply)
+            self._usage = self._usage.plus(reply.usage)
+            return reply
+        return _record(self._tape, "model", request, self._inner.ask)
 
 
 class Bundle:

@@ -5,7 +5,9 @@ Logs are cleaned line by line where they are read (`adapters.log_files`), becaus
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
+from typing import Any
 
 from advisor.evidence import (
     ChangeAnswer,
@@ -19,6 +21,7 @@ from advisor.evidence import (
     SeriesListRequest,
 )
 from advisor.evidence.config_diff import KeyChange
+from advisor.model_port import LanguageModel, ModelReply, ModelRequest, ModelUsage
 from advisor.redaction import redact, redact_value
 
 
@@ -86,3 +89,45 @@ def _clean_key(change: KeyChange) -> KeyChange:
             "new": redact_value(change.key, change.new) if change.new is not None else None,
         }
     )
+
+
+class RedactedModel:
+    """A language model from whose answers secrets are taken before anybody keeps or reads them."""
+
+    def __init__(self, inner: LanguageModel) -> None:
+        """Wrap a model."""
+        self._inner = inner
+
+    @property
+    def name(self) -> str:
+        """Return the model's ``provider:name``."""
+        return self._inner.name
+
+    @property
+    def usage(self) -> ModelUsage:
+        """Return what was used."""
+        return self._inner.usage
+
+    def ask(self, request: ModelRequest) -> ModelReply:
+        """Return the model's answer without secrets."""
+        reply = self._inner.ask(request)
+        return reply.model_copy(update={"text": _redacted_answer(reply.text)})
+
+
+def _redacted_answer(text: str) -> str:
+    """Return an answer without secrets; of a JSON document each string is cleaned by itself, so that it stays one."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return redact(text)
+    return json.dumps(_each(document), ensure_ascii=False)
+
+
+def _each(value: Any, key: str = "") -> Any:
+    if isinstance(value, str):
+        return redact_value(key, value)
+    if isinstance(value, list):
+        return [_each(one, key) for one in value]
+    if isinstance(value, dict):
+        return {redact(str(name)): _each(one, str(name)) for name, one in value.items()}
+    return value

@@ -37,9 +37,8 @@ __all__ = [
 
 _COMMIT_CHARACTERS_MIN = 7  # what git shows at the least
 _CHANGE_KINDS = (CauseKind.CONFIG_CHANGE, CauseKind.DEPLOY)
-_LARGER = re.compile(
-    r"xm[xs]|maxrampercentage|memory|heap|limit|max|size|capacity|replicas|pool|threads|cpu|quota|timeout", re.I
-)
+_MEMORY = re.compile(r"xm[xs]\b|-xm[xs]|ram_?percentage|memory|heap|java_(?:tool_)?opt", re.I)
+_LARGER = re.compile(r"xm[xs]|memory|heap|limit|max|size|capacity|replicas|pool|threads|cpu|quota", re.I)
 
 
 class JudgedCause(Record):
@@ -308,6 +307,9 @@ def _remedy_fault(
             return f"commit {found[0].commit[:12]} did not change {missing[0]}"
     elif answer.type in (ActionType.REVERT_COMMIT, ActionType.REVERT_KEYS):
         return f"{answer.type.value} names the commit that it takes back"
+    refused = next((r for r in assessment.rejected_remedies if _is_rejected(answer, r.action)), None)
+    if refused is not None:
+        return f"{refused.action} was weighed and rejected: {refused.why}"
     if leading is None or leading.fault:
         return "it belongs to no cause that stands"
     if answer.fixes_cause and leading.cause.commit is not None:
@@ -316,16 +318,22 @@ def _remedy_fault(
             leading.cause.key is not None and leading.cause.key in answer.keys and answer.path == leading.cause.path
         )
         if not takes_back and not same_key:
-            refused = next((r for r in assessment.rejected_remedies if _is_larger(answer, r.action)), None)
-            told = f": {refused.why}" if refused is not None else ""
-            return f"it does not take back the cause ({leading.cause.commit[:12]}){told}"
+            return f"it does not take back the cause ({leading.cause.commit[:12]})"
     if answer.type is ActionType.SET_VALUE and len(answer.values) != len(answer.keys):
         return "set_value names one value for each key"
     return ""
 
 
-def _is_larger(answer: RemedyAnswer, rejected: str) -> bool:
-    return "heap" in rejected or "raise" in rejected or any(_LARGER.search(key) for key in answer.keys)
+def _is_rejected(answer: RemedyAnswer, rejected: str) -> bool:
+    """Return whether a chosen remedy is one that the engine rejected for this incident, under whichever name."""
+    if answer.type is ActionType.RESTART:
+        return "restart" in rejected
+    if answer.type not in (ActionType.SET_VALUE, ActionType.SCALE) or not rejected.startswith(
+        ("raise", "larger", "more")
+    ):
+        return False
+    touched = " ".join((*answer.keys, *answer.values))
+    return bool(_MEMORY.search(touched)) if re.search("heap|memory", rejected) else bool(_LARGER.search(touched))
 
 
 def _objects(text: str) -> list[str]:

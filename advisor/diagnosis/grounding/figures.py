@@ -84,8 +84,8 @@ class Figure:
 
     def agrees(self, other: Figure) -> bool:
         """Return whether both may be the same amount, each as exactly as it is written."""
-        if self.dimension != other.dimension:
-            return False
+        if self.dimension != other.dimension and {self.dimension, other.dimension} != {"factor", "count"}:
+            return False  # "14 times" may count, or compare
         return any(
             abs(a - b) <= max(self.slack, other.slack, _SEEN * min(abs(a), abs(b)))
             for a in self.values
