@@ -26,12 +26,13 @@ from advisor.evidence import (
 )
 from advisor.gathering import Progress, gather
 from advisor.incident import Incident, open_incident, read_symptoms
+from advisor.playbook import Playbook
 from advisor.proposal import Draft, Proposal, RepositoryName, build_proposal
 from advisor.redaction import redact
 from advisor.settings import Service
 from advisor.values import digest, format_instant, parse_instant
+from advisor.workflow.explaining import Explained, Explaining
 from advisor.workflow.files import fresh_id, write_whole
-from advisor.workflow.parts import Parts
 
 SCHEMA = "advisor.investigation/v1"
 
@@ -48,7 +49,7 @@ class Investigation:
     proposals: tuple[Proposal, ...]
 
 
-class Investigating(Parts):
+class Investigating(Explaining):
     """Investigate, and read investigations again."""
 
     def investigate(
@@ -79,14 +80,17 @@ class Investigating(Parts):
                 f"--at {format_instant(incident.noticed_at)} is after --until {format_instant(incident.until)}"
             )
         coverage, gathered, assessment = self._assess(incident, service, progress)
+        playbook = self._playbook_of(assessment)
+        explained = self.explain(incident, coverage, gathered, assessment, playbook, progress)
+        assessment = explained.assessment
         if progress:
             progress("proposal", "reading")
-        assessment, refused = self._allowed(assessment)
+        assessment, refused = _allowed(assessment, playbook)
         proposals, warnings = self._propose(incident, assessment)
         warnings = refused + warnings
         if progress:
             progress("proposal", "done")
-        report = report_of(incident, coverage, assessment, proposals, warnings, time.monotonic() - began)
+        report = report_of(incident, coverage, assessment, proposals, warnings, explained, time.monotonic() - began)
         if keep:
             report["diagnosis"]["warnings"] += self._keep_tape(incident.id)
             try:
@@ -111,19 +115,10 @@ class Investigating(Parts):
         )
         return coverage, gathered, diagnose(incident, coverage, gathered, self.knobs, service.depends_on, window)
 
-    def _allowed(self, assessment: Assessment) -> tuple[Assessment, list[str]]:
-        """Return the assessment with only those remedies that the playbook of its symptom allows, and what was left out."""
+    def _playbook_of(self, assessment: Assessment) -> Playbook | None:
+        """Return the playbook of the first symptom."""
         symptoms = {s.value for s in assessment.symptoms[:1]}
-        playbook = next((p for p in self.playbooks if symptoms & set(p.symptoms)), None)
-        if playbook is None:
-            return assessment, []
-        kept = tuple(r for r in assessment.remedies if r.action.type in playbook.allowed_actions)
-        left = [
-            f"{r.summary}: playbook {playbook.name} does not allow {r.action.type.value}"
-            for r in assessment.remedies
-            if r not in kept
-        ]
-        return assessment.model_copy(update={"remedies": kept}), left
+        return next((p for p in self.playbooks if symptoms & set(p.symptoms)), None)
 
     def recorded(self, incident_id: str) -> Investigation | None:
         """Return a stored investigation with the samples it was drawn from; None where its recording no longer answers.
@@ -192,7 +187,7 @@ class Investigating(Parts):
             evidence_digest=digest([e.digest for e in assessment.evidence]),
             policy_version=self.settings.policy_version,
             verification=assessment.verification,
-            proposer="engine",
+            proposer=assessment.diagnosis.by,
             expires_minutes=self.settings.approval.expires_minutes,
         )
         return build_proposal(
@@ -241,12 +236,26 @@ class Investigating(Parts):
         return self.store.incident(incident_id)
 
 
+def _allowed(assessment: Assessment, playbook: Playbook | None) -> tuple[Assessment, list[str]]:
+    """Return the assessment with only those remedies that its playbook allows, and what was left out."""
+    if playbook is None:
+        return assessment, []
+    kept = tuple(r for r in assessment.remedies if r.action.type in playbook.allowed_actions)
+    left = [
+        f"{r.summary}: playbook {playbook.name} does not allow {r.action.type.value}"
+        for r in assessment.remedies
+        if r not in kept
+    ]
+    return assessment.model_copy(update={"remedies": kept}), left
+
+
 def report_of(
     incident: Incident,
     coverage: SettledCoverage,
     assessment: Assessment,
     proposals: tuple[Proposal, ...],
     warnings: list[str],
+    explained: Explained,
     seconds: float,
 ) -> dict[str, Any]:
     """Return the investigation as its one JSON document (schema ``advisor.investigation/v1``)."""
@@ -272,7 +281,14 @@ def report_of(
         "proposals": [proposal_view(p) for p in proposals],
         "rejected_remedies": [r.model_dump(mode="json") for r in assessment.rejected_remedies],
         "verification": assessment.verification.model_dump(mode="json"),
-        "usage": {"seconds": round(seconds, 3), "model_calls": 0, "input_tokens": 0, "output_tokens": 0},
+        "usage": {
+            "seconds": round(seconds, 3),
+            "model_calls": explained.usage.calls,
+            "input_tokens": explained.usage.input_tokens,
+            "output_tokens": explained.usage.output_tokens,
+        },
+        # Only where one was asked: the report of an engine alone is what it always was.
+        **({"model": explained.opinion.model_dump(mode="json")} if explained.opinion else {}),
     }
 
 
