@@ -23,6 +23,8 @@ from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX, OUTPUT_BYTES_
 
 CACHE_BYTES_MAX = 32 * 1024 * 1024  # the configuration of a service many times over
 CACHE_ENTRY_BYTES = 200  # what keeping even an empty answer costs, about
+LARGE_FOLDER = 1000  # entries: taking one apart costs a millisecond and more
+LARGE_FOLDERS_KEPT = 4  # of 100,000 entries each, some 100 MB
 FACTS_MAX = 100_000  # ids known to exist, and their sizes: about 20 MB
 
 
@@ -111,6 +113,8 @@ class ObjectReader:
         self._peeled: dict[tuple[str, str], str] = {}
         self._sizes: dict[str, int] = {}
         self._contents = Kept()
+        self._folders: OrderedDict[str, dict[bytes, Entry]] = OrderedDict()
+        self._folders_lock = threading.Lock()
         weakref.finalize(self, self._processes.end)
 
     def close(self) -> None:
@@ -198,7 +202,7 @@ class ObjectReader:
             GitFailed: A tree on the way is missing or damaged.
         """
         root = Entry(FOLDER, self.tree_of(treeish))
-        folders: dict[str, dict[bytes, Entry]] = {}  # each is taken apart once, however many paths lead there
+        folders: dict[str, dict[bytes, Entry]] = {}  # each is looked at once, however many paths lead there
         found: dict[str, Entry] = {}
         for path in paths:
             entry: Entry | None = root
@@ -207,10 +211,29 @@ class ObjectReader:
                     entry = None
                     break
                 if entry.id not in folders:
-                    folders[entry.id] = dict(parse_raw_tree(self._content(entry.id, "tree")))
+                    folders[entry.id] = self.folder(entry.id)
                 entry = folders[entry.id].get(part)
             if entry is not None:
                 found[path] = entry
+        return found
+
+    def folder(self, tree: str) -> dict[bytes, Entry]:
+        """Return what a tree itself has, by name; not to be changed.
+
+        Raises:
+            GitFailed: It is missing or damaged.
+        """
+        with self._folders_lock:
+            known = self._folders.get(tree)
+            if known is not None:
+                self._folders.move_to_end(tree)
+                return known
+        found = dict(parse_raw_tree(self._content(tree, "tree")))
+        if len(found) >= LARGE_FOLDER:  # the small ones are taken apart again sooner than looked up among many
+            with self._folders_lock:
+                self._folders[tree] = found
+                while len(self._folders) > LARGE_FOLDERS_KEPT:
+                    self._folders.popitem(last=False)
         return found
 
     def size(self, blob: str) -> int:

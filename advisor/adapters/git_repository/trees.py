@@ -30,6 +30,7 @@ from advisor.adapters.git_repository.output import (
     parse_deltas,
 )
 from advisor.adapters.git_repository.paths import check_path
+from advisor.adapters.git_repository.places import check_places
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX, EMPTY_TREE, failed
 from advisor.adapters.git_repository.signing import check_signing_key, signing_environment
 from advisor.errors import ChangeCollision, ChangeRefused, SourceRefused, one_line
@@ -246,8 +247,10 @@ def tree_with(clone: Clone, treeish: str, entries: Mapping[str, Entry | None]) -
     """Return the tree with entries replaced, added or (None) deleted.
 
     Raises:
+        ChangeRefused: A name beside it would be the same file on some file system.
         GitFailed: A folder stands where an entry belongs, or a file where its folder would.
     """
+    check_places(clone.objects, treeish, entries)
     with tempfile.TemporaryDirectory(prefix="index-", dir=clone.directory) as folder:
         private = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         clone.git.run("read-tree", f"{treeish}^{{tree}}", environment=private)
