@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from advisor.workflow import Investigation
 
 HYPOTHESES_SHOWN = 5
+OPINION_CLAIMS_SHOWN = 8
 PROBABILITY_SHOWN_MIN = 0.005  # below half a percent a cause is only counted
 WIDE = 96  # columns from which a table has room for times and evidence beside the text
 _MARKS = {
@@ -117,6 +118,8 @@ def draw_report(
     why = draw_why(report)
     if why is not None:
         parts += ["", why]
+    if report.get("model"):
+        parts += ["", draw_opinion(report["model"])]
     if report.get("rejected_remedies"):
         parts += ["", draw_rejected(report)]
     for proposal in report.get("proposals", ()):
@@ -251,6 +254,39 @@ def draw_rejected(report: dict[str, Any]) -> RenderableType:
             Text.assemble((words(remedy["action"]), "bold"), f"  {safe(remedy['why'], 900)}"),
         )
     return Group(heading("Would not fix it"), Padding(grid, (0, 0, 0, 2)))
+
+
+def draw_opinion(opinion: dict[str, Any]) -> RenderableType:
+    """Return what a language model said, after it was checked: what stands, what was struck and why."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    if opinion.get("note"):
+        grid.add_row(Text("–", style="yellow"), text(opinion["note"], characters_max=600))
+    if opinion.get("cause") and not opinion.get("used"):
+        agrees = opinion.get("agrees")
+        told = "the same cause" if agrees else "another cause than the engine"
+        grid.add_row(
+            Text("=" if agrees else "≠", style="green" if agrees else "bold yellow"),
+            Text.assemble((f"{told}: ", "bold"), safe(opinion["cause"], 300), f" — {safe(opinion['summary'], 600)}"),
+        )
+    for claim in opinion.get("claims", ())[:OPINION_CLAIMS_SHOWN]:
+        cited = ", ".join(claim["evidence"])
+        grid.add_row(
+            Text("✓", style="green"), Text.assemble(safe(claim["text"], 600), (f"  {safe(cited, 80)}", "cyan"))
+        )
+    for claim in opinion.get("struck", ())[:OPINION_CLAIMS_SHOWN]:
+        grid.add_row(
+            Text("✗", style="bold red"),
+            Text.assemble((safe(claim["text"], 600), "strike dim"), f"  {safe(claim['why'], 300)}"),
+        )
+    if opinion.get("remedy_refused"):
+        grid.add_row(Text("✗", style="bold red"), text(f"its remedy: {opinion['remedy_refused']}", characters_max=900))
+    if opinion.get("would_settle") and not opinion.get("used"):
+        grid.add_row(Text("→", style="cyan"), text(f"would settle it: {opinion['would_settle']}", characters_max=600))
+    used = "its words explain the diagnosis" if opinion.get("used") else "the diagnosis is the engine's"
+    title = f"The model {safe(opinion.get('model', ''), 80)}: {used}"
+    return Group(heading(title), Padding(grid, (0, 0, 0, 2)))
 
 
 def draw_proposal(proposal: dict[str, Any]) -> RenderableType:
