@@ -119,8 +119,8 @@ class Expected:
             change.verifications.append(details["record"])
             if proposal.state is not State.VERIFYING:
                 proposal.state = advance(proposal.state, Event.BEGIN_VERIFICATION)
-        elif event in _OUTCOMES:
-            change.reason = details.get("reason", "")
+        elif "reason" in details:  # an outcome
+            change.reason = details["reason"]
         proposal.state = advance(proposal.state, event)
 
 
