@@ -166,6 +166,7 @@ class Recovering(Verifying):
         try:
             if stored.state is State.UNCERTAIN:
                 return self._look(proposal)
+            self.repository(proposal.repository.name).tidy()
             change = self._resume(proposal, wait_seconds=0).change
         except InHand as living:
             return _left(proposal, str(living))

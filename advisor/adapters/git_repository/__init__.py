@@ -137,6 +137,14 @@ class GitRepository:
         """
         return self._clone.ask_remote()
 
+    def tidy(self) -> None:
+        """Take away what a killed process left in our copy; what a living one has there is left alone.
+
+        Raises:
+            SourceError: Another process holds the copy for the whole timeout, or it cannot be written.
+        """
+        self._clone.tidy()
+
     def read_file(self, commit: str, path: str) -> bytes:
         """Return the bytes of a file.
 

@@ -7,7 +7,6 @@ since objects never change under their names. Called by the other modules of thi
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import shutil
 import tempfile
@@ -17,6 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from advisor.adapters.git_repository.failures import Failure, GitFailed, hide_credentials, source_error
+from advisor.adapters.git_repository.leftovers import (
+    WRITERS_WAIT_SECONDS,
+    clear,
+    clear_scratch,
+    held,
+    holder,
+    in_the_way,
+    save_loose,
+    sign,
+)
 from advisor.adapters.git_repository.objects import ObjectReader
 from advisor.adapters.git_repository.output import LOG, Commit, check_id, instant, one_id, parse_log
 from advisor.adapters.git_repository.remote import (
@@ -29,7 +38,7 @@ from advisor.adapters.git_repository.remote import (
     write_if_different,
 )
 from advisor.adapters.git_repository.runner import GitRunner, failed
-from advisor.errors import SourceRefused, one_line
+from advisor.errors import SourceRefused, SourceUnavailable, one_line
 from advisor.values import format_instant
 
 PACKS_MAX = 40  # each fetch leaves one; lookups slow down with their number
@@ -57,18 +66,32 @@ class Clone:
         self.timeout_seconds = timeout_seconds
         self.remote = Remote(url, branch, timeout_seconds, ssh_key_file, self.directory / "reading.config")
         self.ref = self.remote.ref
-        self.git = GitRunner(self.store, timeout_seconds, ssh_key_file)
+        self.writing = self.directory / "writing"
+        self.git = GitRunner(self.store, timeout_seconds, ssh_key_file, self.writing)
+        self._mended = False
         self.objects = ObjectReader(self.git, self.store)
 
     @contextmanager
     def explained(self, attempt: str) -> Iterator[None]:
         """Turn a failure inside the block into an error of the product that says what was attempted."""
+        what = f"repository {self.name}: {attempt} of {self.shown_url}, {self.branch}"
         try:
             yield
         except (GitFailed, OSError) as error:
-            raise source_error(
-                error, f"repository {self.name}: {attempt} of {self.shown_url}, {self.branch}"
-            ) from error
+            if isinstance(error, GitFailed) and error.kind is Failure.CORRUPT and (mended := self._mend(error)):
+                raise SourceUnavailable(f"{what}: {mended}; run the same command again") from error
+            raise source_error(error, what) from error
+
+    def _mend(self, cause: GitFailed) -> str | None:
+        """Replace a copy that was found damaged in the middle of something, once; None if that did not help."""
+        if self._mended or not self.store.is_dir():
+            return None
+        self._mended = True
+        try:
+            with self.locked() as lock:
+                return self.make_anew(lock, cause)
+        except (GitFailed, OSError):
+            return None  # what was found first is the better thing to say
 
     @contextmanager
     def locked(self) -> Iterator[int]:
@@ -79,23 +102,12 @@ class Clone:
         """
         # The lock is passed on to git: a fetch that outlives a killed process still keeps others away from
         # its files.
-        self.directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            deadline = time.monotonic() + self.timeout_seconds
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise GitFailed(
-                            Failure.TIMEOUT, f"another process works in {self.directory} for that long"
-                        ) from error
-                    time.sleep(0.02)
+        path = self.directory / "lock"
+        with held(path, fcntl.LOCK_EX, self.timeout_seconds) as descriptor:
+            if descriptor is None:
+                raise GitFailed(Failure.TIMEOUT, f"{holder(path)} works in {self.directory} for that long")
+            sign(descriptor)
             yield descriptor
-        finally:
-            os.close(descriptor)
 
     def refresh_or_keep(self) -> list[str]:
         """Bring our copy up to date, or return a warning that tells how old the copy is."""
@@ -142,10 +154,10 @@ class Clone:
         warnings: list[str] = []
         with self.locked() as lock:
             allow_reading(self.remote)
-            for stale in self.directory.glob("partial-*"):
-                shutil.rmtree(stale, ignore_errors=True)
             if not self.store.is_dir():
                 self._make(lock)
+                for abandoned in self.directory.glob("partial-*/damaged.git"):  # killed while it was made anew
+                    save_loose(abandoned, self.store)
             else:
                 self._clean_store()
                 try:
@@ -160,6 +172,8 @@ class Clone:
                     if error.kind is not Failure.CORRUPT:
                         raise
                     warnings.append(self.make_anew(lock, error))
+            for stale in self.directory.glob("partial-*"):
+                shutil.rmtree(stale, ignore_errors=True)
             (self.directory / "fetched").touch()
             if len(list((self.store / "objects/pack").glob("*.pack"))) > PACKS_MAX:
                 # Readers find moved objects again by themselves; objects on no branch stay, so nothing is
@@ -170,17 +184,28 @@ class Clone:
     def _clean_store(self) -> None:
         """Take away what a killed git left and what could change git's behaviour; the lock is ours."""
         write_if_different(self.store / "config", FIXED_CONFIG)
-        ours = ("packed-refs", "shallow", "config", "HEAD", self.ref)
         planted = (
             "info/attributes",
             "info/grafts",
             "objects/info/alternates",
             "objects/info/http-alternates",
         )
-        for name in (*(f"{name}.lock" for name in ours), *planted):
+        for name in planted:
             (self.store / name).unlink(missing_ok=True)
-        for leftover in (self.store / "objects/pack").glob("tmp_*"):
-            leftover.unlink(missing_ok=True)
+        with held(self.writing, fcntl.LOCK_EX, WRITERS_WAIT_SECONDS) as alone:
+            if alone is not None:  # else somebody lives who may own them, and the next time will do
+                clear(self.store)
+        clear_scratch(self.directory)
+
+    def tidy(self) -> None:
+        """Take away what a killed process left in our copy; what a living one has is waited for, then left alone.
+
+        Raises:
+            SourceError: The folder cannot be written.
+        """
+        with self.explained("tidying our copy"), self.locked():
+            if self.store.is_dir():
+                self._clean_store()
 
     def _make(self, lock: int) -> None:
         clone(self.remote, self.store, lock)
@@ -192,6 +217,7 @@ class Clone:
         self.store.rename(aside)
         try:
             self._make(lock)
+            save_loose(aside, self.store)
         except (GitFailed, OSError):
             # The damage may be the remote's: what we have is then better than nothing.
             aside.rename(self.store)
@@ -207,9 +233,10 @@ class Clone:
         if before and after and before != after and not self.is_ancestor(before, after):
             # Kept as a ref: the warning then lasts as long as the window shows it, and the old commits stay
             # readable.
-            self.git.run("update-ref", f"refs/advisor/rewritten/{int(time.time())}-{before}", before)
+            kept = f"refs/advisor/rewritten/{int(time.time())}-{before}"
+            self.git.run("update-ref", kept, before, keep_open=(lock,))
             for _, ref in self._rewrites()[:-REWRITES_KEPT]:
-                self.git.run("update-ref", "-d", ref)
+                self.git.run("update-ref", "-d", ref, keep_open=(lock,))
 
     def head(self) -> str | None:
         """Return the commit that the branch is at in our copy; None if there is none.
@@ -251,7 +278,7 @@ class Clone:
         except GitFailed:
             ours = None  # damaged: it is replaced below
         # Most often nothing has moved, and a question is cheaper than a fetch, which needs the lock as well.
-        if ours is not None and branch_head(self.remote) == ours:
+        if ours is not None and not in_the_way(self.store, self.ref) and branch_head(self.remote) == ours:
             return ours
         self.synchronise()
         head = self.head()

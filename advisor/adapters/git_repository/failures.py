@@ -23,10 +23,13 @@ class Failure(StrEnum):
     EMPTY = "the repository has no commits yet"
     AUTH = "access was refused"
     HOST_KEY = "the host key is not known"
+    HOST_KEY_CHANGED = "the host key is another than before"
     UNREACHABLE = "the remote cannot be reached"
     TIMEOUT = "no answer in time"
     DISK_FULL = "the disk is full"
     READ_ONLY = "the place cannot be written"
+    DISK_BROKEN = "the disk failed to read or write"
+    EXHAUSTED = "this machine has no files, processes or memory left"
     CORRUPT = "objects are damaged or missing"
     LOCKED = "a lock file of git is in the way"
     OWNERSHIP = "the repository belongs to another user"
@@ -45,9 +48,16 @@ FAILURES: tuple[tuple[Failure, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
         (Failure.DISK_FULL, r"no space left on device|disk quota exceeded|file too large|out of disk"),
+        (Failure.DISK_BROKEN, r"input/output error"),
+        (
+            Failure.EXHAUSTED,
+            r"too many open files|cannot allocate memory|out of memory|resource temporarily unavailable"
+            r"|cannot fork|unable to create thread",
+        ),
         (Failure.OWNERSHIP, r"dubious ownership"),
         (Failure.PROTOCOL, r"transport '[^']*' not allowed|unable to find remote helper|remote helper"),
-        (Failure.HOST_KEY, r"host key verification failed|remote host identification has changed"),
+        (Failure.HOST_KEY_CHANGED, r"remote host identification has changed|host key for \S+ has changed"),
+        (Failure.HOST_KEY, r"host key verification failed"),
         (
             Failure.AUTH,
             r"permission denied \(|authentication failed|could not read (username|password)"
@@ -93,10 +103,16 @@ _CLASSES: dict[Failure, tuple[type[SourceError], str]] = {
     Failure.EMPTY: (SourceRefused, "push a first commit, or check the url in advisor.yaml"),
     Failure.AUTH: (SourceRefused, "check ssh_key_file, the ssh agent, or ~/.netrc for https"),
     Failure.HOST_KEY: (SourceRefused, "add the host to ~/.ssh/known_hosts after checking its key"),
+    Failure.HOST_KEY_CHANGED: (
+        SourceRefused,
+        "somebody may stand in between: ask who runs the host, and only then replace its key in ~/.ssh/known_hosts",
+    ),
     Failure.UNREACHABLE: (SourceUnavailable, "check the network and the host, then try again"),
     Failure.TIMEOUT: (SourceUnavailable, "try again, or raise timeout_seconds"),
     Failure.DISK_FULL: (SourceUnavailable, "free some space under state_directory, then try again"),
     Failure.READ_ONLY: (SourceRefused, "make state_directory writable for this user"),
+    Failure.DISK_BROKEN: (SourceUnavailable, "check the disk under state_directory, then try again"),
+    Failure.EXHAUSTED: (SourceUnavailable, "see what uses them up (`ulimit -a`), then try again"),
     Failure.CORRUPT: (SourceMalformed, "run `git fsck` on the repository"),
     Failure.LOCKED: (SourceUnavailable, "if no git is running there, remove the lock file and try again"),
     Failure.OWNERSHIP: (SourceRefused, "run as its owner, or reach it by ssh"),
@@ -151,6 +167,11 @@ def from_os_error(error: OSError) -> GitFailed:
         errno.EACCES: Failure.READ_ONLY,
         errno.EPERM: Failure.READ_ONLY,
         errno.ENOTDIR: Failure.READ_ONLY,
+        errno.EIO: Failure.DISK_BROKEN,
+        errno.EMFILE: Failure.EXHAUSTED,
+        errno.ENFILE: Failure.EXHAUSTED,
+        errno.ENOMEM: Failure.EXHAUSTED,
+        errno.EAGAIN: Failure.EXHAUSTED,
     }
     return GitFailed(kinds.get(error.errno or 0, Failure.UNKNOWN), f"{error.strerror or error}: {error.filename or ''}")
 

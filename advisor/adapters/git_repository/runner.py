@@ -20,6 +20,7 @@ Each failure of git is recognised by the table in `failures`. Used by this folde
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import selectors
@@ -35,7 +36,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple
 
-from advisor.adapters.git_repository.failures import Failure, GitFailed, classify, hide_credentials
+from advisor.adapters.git_repository.failures import Failure, GitFailed, classify, from_os_error, hide_credentials
+from advisor.adapters.git_repository.leftovers import held
 from advisor.errors import one_line
 
 OUTPUT_BYTES_MAX = 64 * 1024 * 1024  # a log of 100,000 commits is 25 MB; more is a mistake or an attack
@@ -44,6 +46,10 @@ BLOB_BYTES_MAX = 1024 * 1024  # configuration written by people is far smaller
 KILL_GRACE_SECONDS = 2.0  # git removes its lock files on SIGTERM; a repository by path would keep them after SIGKILL
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 OBJECT_ID = re.compile(r"[0-9a-f]{40}")
+# Commands that add objects to our copy or move its refs without holding it alone.
+_WRITERS = frozenset(
+    ("hash-object", "write-tree", "commit-tree", "unpack-objects", "index-pack", "mktree", "update-ref")
+)
 # What a git process may inherit: where programs, keys, certificates and proxies are. Not one GIT_* variable.
 _INHERITED = frozenset(
     "PATH HOME USER LOGNAME TMPDIR SSH_AUTH_SOCK SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE"
@@ -88,9 +94,23 @@ class Outcome(NamedTuple):
 class GitRunner:
     """Runs fixed git commands in one bare repository (or none), each with a deadline and bounds."""
 
-    def __init__(self, git_directory: Path | None, timeout_seconds: float, ssh_key_file: Path | None = None) -> None:
-        """Remember where and for how long; nothing is started."""
+    def __init__(
+        self,
+        git_directory: Path | None,
+        timeout_seconds: float,
+        ssh_key_file: Path | None = None,
+        writing: Path | None = None,
+    ) -> None:
+        """Remember where and for how long; nothing is started.
+
+        Args:
+            git_directory: The repository; None for commands that need none.
+            timeout_seconds: Of each command.
+            ssh_key_file: For remotes by ssh.
+            writing: A lock file that commands which add objects or move refs share; see `leftovers`.
+        """
         self._git_directory = git_directory
+        self._writing = writing
         self.timeout_seconds = timeout_seconds
         ssh = ["ssh", "-oBatchMode=yes", f"-oConnectTimeout={max(1, min(15, int(timeout_seconds)))}"]
         # A connection that dies silently ends by itself, even when this process was killed and nobody watches
@@ -192,7 +212,6 @@ class GitRunner:
         # GitPython looks for git when it is imported, which takes 90 ms and fails where there is none.
         try:
             from git.cmd import Git
-            from git.exc import CommandError
         except ImportError as error:
             raise GitFailed(Failure.NOT_INSTALLED, str(error)) from error
         env_program = shutil.which("env")
@@ -209,6 +228,35 @@ class GitRunner:
             command.append(f"--git-dir={self._git_directory}")
         command += arguments
         wants_stdin = stdin is None or bool(stdin)
+        with self._among_writers(arguments[0]) as writing:
+            process = self._spawn(command, wants_stdin, environment, (*keep_open, *writing), stdin)
+            with process:
+                yield process
+
+    @contextmanager
+    def _among_writers(self, subcommand: str) -> Iterator[tuple[int, ...]]:
+        if self._writing is None or subcommand not in _WRITERS:
+            yield ()
+            return
+        try:
+            with held(self._writing, fcntl.LOCK_SH, self.timeout_seconds) as descriptor:
+                if descriptor is None:
+                    raise GitFailed(Failure.TIMEOUT, f"{self._writing.parent} is being tidied for that long")
+                yield (descriptor,)
+        except OSError as error:
+            raise from_os_error(error) from error
+
+    def _spawn(
+        self,
+        command: list[str],
+        wants_stdin: bool,
+        environment: Mapping[str, str] | None,
+        kept: tuple[int, ...],
+        stdin: bytes | None,
+    ) -> GitProcess:
+        from git.cmd import Git
+        from git.exc import CommandError
+
         try:
             # The session is the process group that is ended as a whole.
             handle = Git(str(self._working_directory())).execute(
@@ -218,17 +266,20 @@ class GitRunner:
                 shell=False,
                 env={**self._environment, **(environment or {})},
                 start_new_session=True,
-                pass_fds=tuple(keep_open),
+                pass_fds=kept,
             )
-        except (CommandError, OSError, ValueError) as error:
+        except OSError as error:  # no memory, no descriptors, a broken disk
+            found = from_os_error(error)
+            if found.kind in (Failure.UNKNOWN, Failure.READ_ONLY):
+                found = GitFailed(Failure.NOT_INSTALLED, one_line(str(error), 200))
+            raise found from error
+        except (CommandError, ValueError) as error:
             raise GitFailed(Failure.NOT_INSTALLED, one_line(str(error), 200)) from error
         popen = handle.proc
         handle.proc = None  # or its finaliser would end a process that is ours to end
         if popen is None:
             raise GitFailed(Failure.NOT_INSTALLED, "git did not start")
-        process = GitProcess(popen, stdin or b"", stdin is None, time.monotonic() + self.timeout_seconds)
-        with process:
-            yield process
+        return GitProcess(popen, stdin or b"", stdin is None, time.monotonic() + self.timeout_seconds)
 
     def _working_directory(self) -> Path:
         # Never the caller's directory: a `.git` found there must not matter.
