@@ -23,12 +23,14 @@ from advisor.cli.base import (
     person_of,
     write_json,
 )
+from advisor.cli.signing import SignWithOption, signer_of
 from advisor.errors import SettingsInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from advisor.rollback.several import SeveralDone
+    from advisor.workflow.deciding import Sign
     from advisor.workflow.recovering import Recovering
 
 REFUSED = 4
@@ -104,6 +106,7 @@ def rollback(
     comment: CommentOption = "",
     preview: Annotated[bool, typer.Option("--preview", help="Show what would be written, and write nothing.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="List what can be rolled back.")] = False,
+    sign_with: SignWithOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> int | None:
@@ -121,8 +124,8 @@ def rollback(
     who = None if preview else person_of(person)
     workflow = _open(config)
     if incident is not None:
-        return _roll_back_incident(workflow, incident, who, comment, as_json)
-    _roll_back(workflow, change or "", who, comment, as_json)
+        return _roll_back_incident(workflow, incident, who, comment, as_json, signer_of(sign_with))
+    _roll_back(workflow, change or "", who, comment, as_json, signer_of(sign_with))
     return None
 
 
@@ -139,7 +142,9 @@ def _carry_on(workflow: Recovering, subject: str = "") -> None:
         carry_on(workflow, subject)
 
 
-def _roll_back(workflow: Recovering, change: str, who: str | None, comment: str, as_json: bool) -> None:
+def _roll_back(
+    workflow: Recovering, change: str, who: str | None, comment: str, as_json: bool, sign: Sign | None
+) -> None:
     from advisor.terminal import changes as screen
 
     made = None
@@ -153,14 +158,16 @@ def _roll_back(workflow: Recovering, change: str, who: str | None, comment: str,
             console_for().print(screen.draw_rollback(plan))
         if who is None:
             return write_json(plan.model_dump(mode="json")) if as_json else None
-        made = workflow.roll_back(plan.change_id, who, comment, plan)
+        made = workflow.roll_back(plan.change_id, who, comment, plan, sign)
     Stopped.message = f"stopped after the rollback was made as change {made.id}"
     if as_json:
         return write_json(made.model_dump(mode="json"))
     console_for().print(screen.draw_change(made))
 
 
-def _roll_back_incident(workflow: Recovering, incident: str, who: str | None, comment: str, as_json: bool) -> int:
+def _roll_back_incident(
+    workflow: Recovering, incident: str, who: str | None, comment: str, as_json: bool, sign: Sign | None
+) -> int:
     from advisor.rollback.several import Stopped as Ended
     from advisor.terminal import changes as screen
 
@@ -175,7 +182,7 @@ def _roll_back_incident(workflow: Recovering, incident: str, who: str | None, co
         return REFUSED if plan.left else 0
     Stopped.message = "stopped in the middle of the rollback; `advisor rollback --list` shows what still stands"
     try:
-        outcome = workflow.roll_back_incident(plan, who, comment)
+        outcome = workflow.roll_back_incident(plan, who, comment, sign)
     except Ended as ended:
         _show_done(ended.outcome, as_json, screen)
         raise

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from advisor.approval import Answer, Approval, Choice, Rules, decide, grant
+from advisor.approval import Answer, Approval, Choice, Rules, decide, grant, principal, statement_of
 from advisor.change import Change, DeliveryRecords, DeliveryTarget, deliver
 from advisor.errors import ApprovalMissing, ChangeCollision, ChangeConflict, ChangeRefused, SourceRefused, one_line
 from advisor.playbook import Action, VerificationPlan
@@ -190,6 +190,8 @@ def roll_back(
     key: bytes,
     role: str = "",
     comment: str = "",
+    sign: Callable[[bytes], str] | None = None,
+    standing: str = "",
 ) -> Change:
     """Return the change that takes another one back, after it stands on the branch.
 
@@ -201,7 +203,17 @@ def roll_back(
         ChangeConflict: The branch moved on since the plan; plan again.
         ChangeError: As for any delivery.
     """
-    answer = Answer(choice=Choice.APPROVE, digest=plan.proposal.digest, person=person, role=role, comment=comment)
+    answer = Answer(
+        choice=Choice.APPROVE,
+        digest=plan.proposal.digest,
+        person=person,
+        role=role,
+        comment=comment,
+        standing=standing,
+    )
+    if sign is not None:
+        signature = sign(statement_of(plan.proposal, answer, principal(person)))
+        answer = Answer.model_validate({**answer.model_dump(), "signature": signature})
     approval = decide(plan.proposal, answer, rules, policy_version, (), now, key)
     if not isinstance(approval, Approval):  # decide answers in kind; this is for the type checker and for -O
         raise ApprovalMissing(f"rollback of {change.id}: no approval was recorded")

@@ -209,7 +209,7 @@ class Settings(Section):
     @property
     def guarded_by_itself(self) -> str | None:
         """Return the configuration repository that these settings lie in, if they do; the rules would be its own."""
-        return inside(self.base, self._local_repositories) if str(self.base) != "." else None
+        return inside(self.base, self._local_repositories)
 
     def service(self, name: str) -> Service:
         """Return a configured service.

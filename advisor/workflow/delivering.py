@@ -60,9 +60,7 @@ class Delivering(Parts):
 
     def _grant(self, proposal: Proposal) -> Grant:
         answers = self.store.answers(proposal.id)
-        return grant(
-            proposal, answers, self.settings.approval, self.settings.policy_version, self.clock(), self.signing_key
-        )
+        return grant(proposal, answers, self.rules, self.settings.policy_version, self.clock(), self.signing_key)
 
     def _resume(self, proposal: Proposal, wait_seconds: float = WAIT_SECONDS) -> Approved:
         """Carry on a delivery that was granted but has no recorded outcome, such as after a crash."""

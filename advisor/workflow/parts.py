@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from advisor.adapters.git_repository import GitRepository
     from advisor.adapters.prometheus import PrometheusMetrics
     from advisor.store import Store
+from advisor.workflow.checked_rules import CheckedRules, checked
 from advisor.workflow.files import data_folder, make_once, read_text
 
 KEY_FILE = "signing.key"
@@ -119,6 +120,11 @@ class Parts:
             return None
         return self.settings.path(url.removeprefix("sqlite:///")).resolve()
 
+    @property
+    def rules(self) -> CheckedRules:
+        """Return the rules of approval, with a check of the signatures that they ask for."""
+        return checked(self.settings.approval)
+
     @cached_property
     def signing_key(self) -> bytes:
         """Return the server's key, made on first use; owner-only."""
@@ -196,6 +202,7 @@ class Parts:
             self.state_directory / "clones" / f"{name}-{hashlib.sha256(configured.url.encode()).hexdigest()[:12]}",
             timeout_seconds=patience if timeout_seconds_max is None else min(patience, timeout_seconds_max),
             ssh_key_file=self.settings.path(configured.ssh_key_file) if configured.ssh_key_file else None,
+            run_hooks=configured.run_hooks,
         )
 
     def _address(self, configured: Repository) -> str:

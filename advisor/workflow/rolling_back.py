@@ -13,6 +13,7 @@ from advisor.errors import AdvisorError, AuditError, ChangeConflict, RecordUnkno
 from advisor.lifecycle import ON_BRANCH, State
 from advisor.redaction import redact
 from advisor.values import Record, digest
+from advisor.workflow.deciding import Sign
 from advisor.workflow.files import fresh_id
 from advisor.workflow.undoing import Known, Undoing
 
@@ -64,7 +65,7 @@ class RollingBack(Undoing):
         for holder in self._holders(known):
             begun = holder._begun_rollback(known.change)
             if begun is not None:
-                check_person(person, begun, self.settings.approval)
+                check_person(person, begun, self.rules)
                 return holder._resume(begun).change
         return None
 
@@ -152,7 +153,15 @@ class RollingBack(Undoing):
         except (StoreError, AuditError):
             return {each.change.commit: each.change.id for each in self._standing_without_records()}
 
-    def roll_back(self, change_id: str, person: str, comment: str = "", plan: RollbackPlan | None = None) -> Change:
+    def roll_back(
+        self,
+        change_id: str,
+        person: str,
+        comment: str = "",
+        plan: RollbackPlan | None = None,
+        sign: Sign | None = None,
+        standing: str = "",
+    ) -> Change:
         """Take a change back as a commit of its own; the person asking is the approver of exactly these bytes.
 
         Args:
@@ -160,12 +169,16 @@ class RollingBack(Undoing):
             person: Who asks; must be an approver.
             comment: Why.
             plan: What was shown; made anew by default.
+            sign: Signs the statement with the person's own key; needed where one is configured.
+            standing: Digest of the recorded approval that allowed exactly this in advance.
         """
         known = self.known_change(change_id)
         plan = plan or self._plan(known, self.known_repository(known.change).head())
-        return self._make(known, plan, person, comment)
+        return self._make(known, plan, person, comment, sign, standing)
 
-    def _make(self, known: Known, plan: RollbackPlan, person: str, comment: str) -> Change:
+    def _make(
+        self, known: Known, plan: RollbackPlan, person: str, comment: str, sign: Sign | None = None, standing: str = ""
+    ) -> Change:
         from advisor.rollback import roll_back
 
         with self._in_hand(plan.proposal):
@@ -175,11 +188,13 @@ class RollingBack(Undoing):
                 known.change,
                 plan,
                 person=person,
-                rules=self.settings.approval,
+                rules=self.rules,
                 policy_version=self.settings.policy_version,
                 now=self.clock(),
                 key=self.signing_key,
                 comment=redact(comment),
+                sign=sign,
+                standing=standing,
             )
 
     # --- all changes of an incident
@@ -204,7 +219,9 @@ class RollingBack(Undoing):
         changes = [each.change for each in known.values()]
         return plan_several(changes[0].incident_id, changes, plan_one)
 
-    def roll_back_incident(self, plan: SeveralPlan, person: str, comment: str = "") -> SeveralDone:
+    def roll_back_incident(
+        self, plan: SeveralPlan, person: str, comment: str = "", sign: Sign | None = None
+    ) -> SeveralDone:
         """Take back what was shown, one after the other.
 
         Raises:
@@ -222,10 +239,10 @@ class RollingBack(Undoing):
             return self._plan(known[change.id], self.known_repository(change).head())
 
         def make(change: Change, again: RollbackPlan) -> Change:
-            return self._make(known[change.id], again, person, comment)
+            return self._make(known[change.id], again, person, comment, sign)
 
         for each in plan.plans:
-            check_person(person, each.proposal, self.settings.approval)
+            check_person(person, each.proposal, self.rules)
         return carry_out(plan, plan_again, make)
 
     def _standing_of(self, incident_id: str) -> dict[str, Known]:

@@ -20,6 +20,7 @@ from advisor.gathering import Progress
 from advisor.playbook import VerificationPlan
 from advisor.proposal import Proposal
 from advisor.redacted import RedactedMetrics
+from advisor.values import digest
 
 if TYPE_CHECKING:
     from advisor.verification import Verification
@@ -83,7 +84,8 @@ class Verifying(RollingBack):
         if approvals and all(a.rollback_on_failure for a in approvals):
             for approval in approvals:  # a wish that was edited in the store is nobody's wish
                 verify_approval(approval, proposal, self.signing_key)
-            self.roll_back(change.id, approvals[-1].person, "verification failed; allowed when approving")
+            last = approvals[-1]
+            self.roll_back(change.id, last.person, "verification failed; allowed when approving", standing=digest(last))
 
     def _add_to_tape(self, incident_id: str) -> None:
         path = self._tape_path(incident_id)
