@@ -20,17 +20,18 @@ from pathlib import Path
 from advisor.adapters.git_repository import delivery, trees, undo
 from advisor.adapters.git_repository.bundles import copy_repository, texts_of
 from advisor.adapters.git_repository.clone import Clone
-from advisor.adapters.git_repository.failures import Failure, GitFailed, hide_credentials, source_error
+from advisor.adapters.git_repository.failures import Failure, GitFailed, hide_credentials, source_error, telling_lines
 from advisor.adapters.git_repository.history import History
 from advisor.adapters.git_repository.objects import Kept
 from advisor.adapters.git_repository.output import CommitLine, instant, kind_of
 from advisor.adapters.git_repository.paths import check_branch, check_path, check_url
+from advisor.adapters.git_repository.programs import check_programs
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX
 from advisor.adapters.git_repository.trees import Inverse, entries_at
 from advisor.adapters.git_repository.undo import GitObject, MadeCommit
 from advisor.adapters.git_repository.values import ConfigReader
 from advisor.change import Landing
-from advisor.errors import SettingsInvalid, SourceRefused, one_line
+from advisor.errors import ChangeRefused, SettingsInvalid, SourceRefused, one_line
 from advisor.evidence import ChangeAnswer, ChangeRequest, ConfigValue
 from advisor.path_scope import PathScope
 from advisor.values import format_instant
@@ -53,6 +54,7 @@ class GitRepository:
         timeout_seconds: float = 60.0,
         ssh_key_file: Path | None = None,
         signing_key_file: Path | None = None,
+        run_hooks: bool | None = None,
     ) -> None:
         """Check the names; nothing is read or written yet.
 
@@ -64,6 +66,8 @@ class GitRepository:
             timeout_seconds: Of each git command.
             ssh_key_file: A private key without passphrase; None uses the agent and the usual keys.
             signing_key_file: An Ed25519 private key without passphrase, for `signed_commit`.
+            run_hooks: Whether a repository by path may run its hooks and programs, as this user, when it is pushed to;
+                None lets those run that nobody else can have put there.
 
         Raises:
             SourceRefused: The url or branch cannot be used.
@@ -75,6 +79,7 @@ class GitRepository:
         self._clone = Clone(name, self.url, self.branch, clone_directory, timeout_seconds, ssh_key_file)
         self._store = self._clone.store
         self._signing_key = signing_key_file
+        self._run_hooks = run_hooks
         self._reader = ConfigReader(self._clone)
         self._patches = Kept()
 
@@ -377,6 +382,12 @@ class GitRepository:
                 still at work on a push that broke off may yet finish it: the same commit, so the same outcome).
             ChangeUncertain: The connection broke off and the remote cannot be asked.
         """
+        try:
+            self._check_programs(self._clone.ref)
+        except ChangeRefused:
+            if delivery.is_delivered(self._clone, commit):  # by an earlier push; what is done is not refused any more
+                return
+            raise
         delivery.push(self._clone, commit, expected_base)
 
     def is_delivered(self, commit: str) -> bool | None:
@@ -395,6 +406,7 @@ class GitRepository:
             ChangeRefused: The remote said no, or it is the main branch; nothing was written.
             ChangeError: Not told, or not reached; `retriable`, the same call is safe.
         """
+        self._check_programs(f"refs/heads/{check_branch(name)}")
         delivery.push_branch(self._clone, commit, name)
 
     def branch_at(self, name: str) -> str | None:
@@ -412,6 +424,14 @@ class GitRepository:
             SourceError: The remote cannot be asked.
         """
         return delivery.find_landing(self._clone, base, tree)
+
+    def _check_programs(self, ref: str) -> None:
+        try:
+            check_programs(self.url, ref, self._clone.timeout_seconds, self._run_hooks)
+        except GitFailed as error:
+            if error.kind not in (Failure.MISSING, Failure.OWNERSHIP):  # of these the push itself says more
+                reason = f"{error.kind.value} ({telling_lines(error.words)})"
+                raise ChangeRefused(f"push to {self.shown_url} was refused, nothing was written: {reason}") from error
 
     # --- bundles ---
 
