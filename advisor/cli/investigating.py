@@ -1,4 +1,4 @@
-"""Commands that look for a cause, and show what was found: investigate, incidents, show."""
+"""Commands that look for a cause, and show what was found: investigate, incidents, show, propose."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from advisor.cli.base import (
     DEFAULT_CONFIG,
+    INCONCLUSIVE,
     ConfigOption,
     JsonOption,
     SvgOption,
@@ -20,6 +21,7 @@ from advisor.cli.base import (
     finish_svg,
     open_workflow,
     outcome_code,
+    say,
     write_json,
 )
 from advisor.errors import SettingsInvalid, one_line
@@ -122,3 +124,23 @@ def show(
         print_report(console_for(), report)
     else:
         print_investigation(console_for(), replace(found, report=report))
+
+
+@app.command()
+@command
+def propose(
+    incident: Annotated[str, typer.Argument(help="Its id, or the beginning of it.", metavar="INCIDENT")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> int:
+    """Draft an incident's remedies anew on the branch as it is now; they wait for approval."""
+    from advisor.terminal.tables import print_proposals
+
+    found, refused = open_workflow(config).propose_again(incident)
+    if as_json:
+        write_json([p.model_dump(mode="json") for p in found])
+    else:
+        print_proposals(console_for(), [(p, "proposed") for p in found])
+    for reason in refused:
+        say(reason, 1)
+    return 0 if found else INCONCLUSIVE

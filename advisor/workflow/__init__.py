@@ -1,14 +1,15 @@
 """Wires the steps to the adapters: the one place that knows settings, sources, store and clock at once. No rules here.
 
 The command line, the console and the API call `Workflow` and nothing deeper. Each module holds one part of the way:
-`investigating`, `deciding`, `delivering`, `rolling_back`, `verifying`, `recovering`, `recording`, over the opened `parts`.
+`investigating`, `looking`, `deciding`, `delivering`, `rolling_back`, `verifying`, `recovering`, `recording`, over the opened `parts`.
 """
 
 from __future__ import annotations
 
 from advisor.workflow.delivering import Approved
 from advisor.workflow.files import EXAMPLE_SETTINGS, data_folder, write_example_settings
-from advisor.workflow.investigating import Investigating, Investigation, proposal_view
+from advisor.workflow.investigating import Investigation, proposal_view
+from advisor.workflow.looking import Looking, Measured
 from advisor.workflow.parts import Clock, utc_now
 from advisor.workflow.recording import Recording
 from advisor.workflow.recovering import Ending, Recovered, Recovering
@@ -19,6 +20,7 @@ __all__ = [
     "Clock",
     "Ending",
     "Investigation",
+    "Measured",
     "Recovered",
     "Workflow",
     "data_folder",
@@ -28,5 +30,5 @@ __all__ = [
 ]
 
 
-class Workflow(Investigating, Recovering, Recording):
+class Workflow(Looking, Recovering, Recording):
     """The steps of the product over one set of settings."""

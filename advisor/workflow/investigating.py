@@ -85,7 +85,7 @@ class Investigating(Explaining):
         assessment = explained.assessment
         if progress:
             progress("proposal", "reading")
-        assessment, refused = _allowed(assessment, playbook)
+        assessment, refused = allowed(assessment, playbook)
         proposals, warnings = self._propose(incident, assessment)
         warnings = refused + warnings
         if progress:
@@ -236,7 +236,7 @@ class Investigating(Explaining):
         return self.store.incident(incident_id)
 
 
-def _allowed(assessment: Assessment, playbook: Playbook | None) -> tuple[Assessment, list[str]]:
+def allowed(assessment: Assessment, playbook: Playbook | None) -> tuple[Assessment, list[str]]:
     """Return the assessment with only those remedies that its playbook allows, and what was left out."""
     if playbook is None:
         return assessment, []
