@@ -79,6 +79,8 @@ __all__ = [
     "check_order",
     "deliver",
     "make_offered_commit",
+    "moved",
+    "next_command",
     "offer_for_review",
     "prepare_commit",
     "prepare_offer",

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from advisor.approval import Answer, Approval, Choice, Rules, decide, grant, principal, statement_of
-from advisor.change import Change, DeliveryRecords, DeliveryTarget, deliver
+from advisor.change import PUSH_ROUTE, Change, DeliveryRecords, DeliveryTarget, Route, deliver
 from advisor.errors import ApprovalMissing, ChangeCollision, ChangeConflict, ChangeRefused, SourceRefused, one_line
 from advisor.playbook import Action, VerificationPlan
 from advisor.proposal import (
@@ -192,6 +192,7 @@ def roll_back(
     comment: str = "",
     sign: Callable[[bytes], str] | None = None,
     standing: str = "",
+    route: Route = PUSH_ROUTE,
 ) -> Change:
     """Return the change that takes another one back, after it stands on the branch.
 
@@ -219,7 +220,7 @@ def roll_back(
         raise ApprovalMissing(f"rollback of {change.id}: no approval was recorded")
     granted = grant(plan.proposal, (approval,), rules, policy_version, now, key)
     records.begin_rollback(change, plan.proposal, approval)
-    return deliver(repository, records, plan.proposal, granted, now)
+    return deliver(repository, records, plan.proposal, granted, now, route)
 
 
 def _on_branch(repository: RollbackTarget, change: Change, head: str) -> bool:

@@ -76,6 +76,7 @@ class Repository(Section):
     branch: str = "main"
     ssh_key_file: Path | None = None
     timeout_seconds: float = Field(default=60.0, gt=0, le=600)
+    run_hooks: bool | None = None  # of a repository by path, as this user; None: those nobody else can have put there
     delivery: Delivery = Delivery.PUSH
     forge: ForgeRules | None = None
     merge_within_hours: float = Field(default=24.0, gt=0, le=14 * 24)

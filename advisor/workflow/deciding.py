@@ -139,7 +139,7 @@ class Deciding(Delivering):
         state = self.store.record_answer(approval, needed)
         people = tuple(a.person for a in self.store.answers(proposal.id) if isinstance(a, Approval))
         change = self._deliver(proposal) if state is State.GRANTED else None
-        return Approved(proposal, people, needed, change)
+        return Approved(proposal, people, needed, change, self.waiting_for(proposal))
 
     def _decide(self, proposal: Proposal, answer: Answer, sign: Sign | None) -> Approval | Denial:
         try:

@@ -24,6 +24,7 @@ from advisor.redaction import redact
 from advisor.settings import Repository, Service, Settings, read_secret
 
 if TYPE_CHECKING:
+    from advisor.adapters.forge import AnyForge
     from advisor.adapters.git_repository import GitRepository
     from advisor.adapters.prometheus import PrometheusMetrics
     from advisor.store import Store
@@ -203,6 +204,31 @@ class Parts:
             timeout_seconds=patience if timeout_seconds_max is None else min(patience, timeout_seconds_max),
             ssh_key_file=self.settings.path(configured.ssh_key_file) if configured.ssh_key_file else None,
             run_hooks=configured.run_hooks,
+            signing_key_file=self.settings.path(configured.signing_key_file) if configured.signing_key_file else None,
+        )
+
+    def forge(self, name: str) -> AnyForge:
+        """Return the forge of a configured repository; nothing is asked yet.
+
+        Raises:
+            SettingsInvalid: None is configured, or its token cannot be read.
+        """
+        from advisor.adapters.forge import open_forge
+
+        rules = self.settings.repositories[name].forge
+        if rules is None:
+            raise SettingsInvalid(f"repositories.{name}.forge is not configured; pull requests need it")
+        path = self.settings.path
+        where = f"repositories.{name}.forge.token"
+        return open_forge(
+            rules.type,
+            rules.url,
+            rules.project,
+            read_secret(rules.token_env, path(rules.token_file) if rules.token_file else None, where) or "",
+            timeout_seconds=rules.timeout_seconds,
+            ca_file=path(rules.ca_file) if rules.ca_file else None,
+            labels=rules.labels,
+            merge_method=rules.merge_method,
         )
 
     def _address(self, configured: Repository) -> str:

@@ -30,7 +30,7 @@ LIST_COPY_SECONDS_MAX = 300.0
 LIST_PATIENCE_SECONDS = 5.0
 LIST_CHANGES_MAX = 100
 LOST = "lost"  # in place of a state: there are no records
-_UNDER_WAY = (State.GRANTED, State.DELIVERING, State.UNCERTAIN)
+_UNDER_WAY = (State.GRANTED, State.DELIVERING, State.UNCERTAIN, State.AWAITING_MERGE)
 
 
 class Standing(Record):
@@ -195,6 +195,7 @@ class RollingBack(Undoing):
                 comment=redact(comment),
                 sign=sign,
                 standing=standing,
+                route=self.route(plan.proposal),
             )
 
     # --- all changes of an incident

@@ -407,6 +407,7 @@ class GitRepository:
             ChangeError: Not told, or not reached; `retriable`, the same call is safe.
         """
         self._check_programs(f"refs/heads/{check_branch(name)}")
+        self._check_programs(f"refs/heads/{check_branch(name)}")
         delivery.push_branch(self._clone, commit, name)
 
     def branch_at(self, name: str) -> str | None:
