@@ -11,7 +11,7 @@ import typer
 
 # The order of these imports is the order in which `advisor --help` lists the commands.
 # isort: off
-from advisor.cli import beginning, investigating, deciding, changing, recovering, records, evaluating, playbooks  # noqa: F401
+from advisor.cli import beginning, investigating, deciding, reviewing, changing, recovering, records, evaluating, playbooks  # noqa: F401
 
 # isort: on
 from advisor.cli.base import NOTHING_CHANGED, Stopped, answer, app, command, open_streams, show_version

@@ -1,7 +1,7 @@
 """Wires the steps to the adapters: the one place that knows settings, sources, store and clock at once. No rules here.
 
 The command line, the console and the API call `Workflow` and nothing deeper. Each module holds one part of the way:
-`investigating`, `looking`, `deciding`, `delivering`, `rolling_back`, `verifying`, `recovering`, `recording`, over the opened `parts`.
+`investigating`, `looking`, `deciding`, `reviewing`, `delivering`, `rolling_back`, `verifying`, `recovering`, `recording`, over the opened `parts`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from advisor.workflow.looking import Looking, Measured
 from advisor.workflow.parts import Clock, utc_now
 from advisor.workflow.recording import Recording
 from advisor.workflow.recovering import Ending, Recovered, Recovering
+from advisor.workflow.reviewing import Reviewed, Reviewing
 
 __all__ = [
     "EXAMPLE_SETTINGS",
@@ -22,6 +23,7 @@ __all__ = [
     "Investigation",
     "Measured",
     "Recovered",
+    "Reviewed",
     "Workflow",
     "data_folder",
     "proposal_view",
@@ -30,5 +32,5 @@ __all__ = [
 ]
 
 
-class Workflow(Looking, Recovering, Recording):
+class Workflow(Looking, Recovering, Reviewing, Recording):
     """The steps of the product over one set of settings."""
