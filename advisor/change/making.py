@@ -37,6 +37,7 @@ def make_change(repository: DeliveryTarget, proposal: Proposal, grant: Grant, at
         tree=proposal.tree,
         at=at.replace(microsecond=at.microsecond // 1000 * 1000),
         approvers=grant.people,
+        break_glass=grant.broken_glass.comment if grant.broken_glass is not None else "",
         kind=ChangeKind.CHANGE if proposal.rolls_back is None else ChangeKind.ROLLBACK,
         rolls_back=proposal.rolls_back,
         delivery=route.delivery,

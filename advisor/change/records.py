@@ -43,6 +43,7 @@ class Change(Record):
         at: When its delivery began.
         approvers: In the order of their answers.
         rolls_back: The change that this one takes back.
+        break_glass: Why one person alone made it in an emergency; empty for all others.
         delivery: The way it was begun with; settings that change later do not change it.
     """
 
@@ -60,6 +61,7 @@ class Change(Record):
     approvers: tuple[str, ...]
     kind: ChangeKind = ChangeKind.CHANGE
     rolls_back: str | None = None
+    break_glass: str = ""
     delivery: Delivery = Delivery.PUSH
 
     @property

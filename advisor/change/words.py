@@ -42,6 +42,8 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~^$])")
 def prepare_commit(proposal: Proposal, grant: Grant, signed: bool = False) -> CommitPlan:
     """Return the commit that a granted proposal becomes."""
     trailers = [f"Approved-by: {one_line(person, 300)}" for person in grant.people]
+    if (broken := grant.broken_glass) is not None:
+        trailers.append(f"Break-glass: {one_line(broken.person, 300)}, {one_line(inert(broken.comment), 300)}")
     return CommitPlan(
         tree=proposal.tree,
         parent=proposal.base,

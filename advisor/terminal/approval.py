@@ -6,6 +6,7 @@ Everything that the digest binds and a person can judge is here; nothing is shor
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -21,6 +22,10 @@ from advisor.terminal.diff import Diff
 from advisor.terminal.words import measured, words
 from advisor.values import Risk, format_instant, format_seconds
 
+if TYPE_CHECKING:
+    from advisor.workflow.proofs import Proof
+
+_FOUND = {"verified": ("✓", "green"), "refused": ("✗", "red"), "open": ("?", "yellow")}
 _RISK_STYLES = {Risk.LOW: "green", Risk.MEDIUM: "yellow", Risk.HIGH: "red"}
 
 
@@ -65,6 +70,38 @@ def draw_proposal(proposal: Proposal, state: str, now: datetime) -> RenderableTy
     parts: list[RenderableType] = [Panel(grid, title=title, title_align="left", border_style="cyan", padding=(0, 1))]
     parts += draw_patch(proposal)
     return Group(*parts)
+
+
+def draw_break_glass(person: str, reason: str, minutes: int) -> RenderableType:
+    """Return the warning before somebody makes a change alone."""
+    told = Text.assemble(
+        (safe(person, 80), "bold"),
+        " makes this change alone: no second person is asked, and a freeze does not hold it. It is on record for good,"
+        f" as a broken glass, with the reason. The approval dies after {minutes} minutes.\n",
+        ("reason  ", "dim"),
+        safe(reason, 2000),
+    )
+    return Panel(told, title=Text("Breaking the glass", style="bold red"), title_align="left", border_style="red")
+
+
+def draw_proof(proof: Proof) -> RenderableType:
+    """Return what was verified of the approvals in a bundle, line by line."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1, overflow="fold")
+    last = None
+    for line in proof.lines:
+        if line.proposal != last:
+            grid.add_row("", Text.assemble(("proposal ", "bold"), (safe(line.proposal, 80), "bold cyan")))
+            last = line.proposal
+        sign, colour = _FOUND[line.verdict.value]
+        told = Text.assemble((safe(line.what, 300), ""), (f"\n{safe(line.detail, 600)}", "dim"))
+        grid.add_row(Text(sign, style=f"bold {colour}"), told)
+    end = Text.assemble(
+        ("✓ verified", "bold green") if proof.verified else ("✗ not verified", "bold red"),
+        (f"  keys of people from {safe(proof.keys_from, 200)}", "dim"),
+    )
+    return Group(grid, end)
 
 
 def draw_patch(proposal: Proposal) -> list[RenderableType]:

@@ -39,6 +39,8 @@ def draw_change(change: Change, next_steps: bool = True) -> RenderableType:
         f" on {safe(change.branch)} of {safe(change.repository.name)}, approved by {safe(', '.join(change.approvers))}",
     )
     lines: list[RenderableType] = [head, Text.assemble(("  change ", "dim"), (safe(change.id), "bold cyan"))]
+    if change.break_glass:
+        lines.append(Text.assemble(("  broken glass ", "bold red"), safe(change.break_glass, 300)))
     if not next_steps:
         return Group(*lines)
     if change.rolls_back is None:

@@ -143,7 +143,7 @@ def print_changes(console: Console, changes: Sequence[tuple[Change, str]]) -> No
             text(c.service),
             text(c.commit[:12]),
             text(f"takes back {c.rolls_back}" if c.rolls_back else "remedy"),
-            text(", ".join(c.approvers)),
+            text(", ".join(c.approvers) + (" (broken glass)" if c.break_glass else "")),
         )
         for c, state in changes
     )

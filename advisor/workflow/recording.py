@@ -15,6 +15,7 @@ from advisor.redaction import redact
 from advisor.values import format_instant
 from advisor.workflow.auditing import Auditing
 from advisor.workflow.files import write_whole
+from advisor.workflow.proofs import proofs_of
 
 
 class Recording(Auditing):
@@ -59,6 +60,7 @@ class Recording(Auditing):
             },
             "clock": self._recorded_clock(incident["id"], incident["created_at"]),
             "heads": heads,
+            "proofs": proofs_of(self.store, incident["id"]),
         }
         target = path or Path(f"{incident['service']}-{incident['id']}.bundle.zip")
         write_whole(target.absolute(), bundles.Bundle(manifest, tape, report, repositories).to_bytes())
