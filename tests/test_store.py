@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from advisor.approval import Approval, Choice, Denial, decide, expire
 from advisor.change import Change, ChangeKind, Outcome, deliver
 from advisor.errors import (
-    AdvisorError,
     ApprovalExpired,
     ApprovalMismatch,
     ApprovalMissing,
@@ -356,69 +352,6 @@ def test_the_store_does_not_append_to_an_audit_that_was_cut(tmp_path: Path) -> N
     cut.close()
     with pytest.raises(AuditBroken):
         file_store(tmp_path).record_note(NOW, ALICE, "x.y", "5", {})
-
-
-# --- one winner ----------------------------------------------------------------------------------------------------
-
-
-def _answer(folder: str, person: str, deny: bool, barrier: Barrier, results: Any) -> None:
-    store = Store.open(f"sqlite:///{folder}/advisor.db", KEY)
-    proposal = store.proposal("prop-0001")
-    choice = Choice.DENY if deny else Choice.APPROVE
-    answer = decide(proposal, say(proposal, person, choice), RULES, POLICY, (), NOW, KEY)
-    barrier.wait(60)
-    try:
-        results.put((person, store.record_answer(answer).value))
-    except ApprovalResolved as error:
-        results.put((person, str(error)))
-    store.close()
-
-
-def test_of_many_processes_one_answer_wins(tmp_path: Path) -> None:
-    store = file_store(tmp_path)
-    proposed(store)
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(3), context.Queue()
-    people = [(ALICE, False), (BOB, True), (CAROL, False)]
-    processes = [
-        context.Process(target=_answer, args=(str(tmp_path), person, deny, barrier, results)) for person, deny in people
-    ]
-    for process in processes:
-        process.start()
-    said = dict(results.get(timeout=60) for _ in people)
-    for process in processes:
-        process.join(60)
-    won = {person: word for person, word in said.items() if word in ("granted", "denied")}
-    assert len(won) == 1
-    (winner,) = won
-    assert all(winner in word for person, word in said.items() if person != winner)
-    assert len(store.answers("prop-0001")) == 1
-    assert store.verify_audit() == 2
-
-
-def test_of_many_threads_one_delivery_begins(tmp_path: Path) -> None:
-    store = file_store(tmp_path)
-    _, proposal = proposed(store)
-    store.record_answer(approve(proposal))
-    won: list[int] = []
-    refused: list[AdvisorError] = []
-
-    def begin(number: int) -> None:
-        try:
-            store.begin_delivery(change_for(proposal, id=f"chg-{number}"), LATER)
-            won.append(number)
-        except AdvisorError as error:
-            refused.append(error)
-
-    threads = [threading.Thread(target=begin, args=(n,)) for n in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(won), len(refused)) == (1, 11)
-    assert all(isinstance(error, ApprovalResolved) for error in refused)
-    assert len(store.list_changes()) == 1
-    assert store.verify_audit() == 3
 
 
 # --- the file ------------------------------------------------------------------------------------------------------

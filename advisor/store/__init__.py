@@ -459,6 +459,10 @@ class Store:
             if State(row.state) is State.ROLLING_BACK:
                 self._set_aside_unbegun(connection, change, at)
                 row = self._row(connection, schema.proposals, change.proposal_id, "proposal")
+            if State(row.state) in (State.ROLLING_BACK, State.ROLLED_BACK):
+                raise IllegalTransition(
+                    f"change {change.id} {self._who_took_back(connection, change)}; this one changes nothing"
+                )
             self._step(connection, row, Event.BEGIN_ROLLBACK)
             self._insert_proposal(connection, proposal, State.GRANTED, approvals=1)
             self._insert_answer(connection, approval)
@@ -636,7 +640,8 @@ class Store:
             self._note_mirror(connection, MIRROR_REPAIRED)
         known = mirror.head
         # Another machine may have gone on, in good faith, from an older state that somebody put back.
-        if known and known.sequence and self._hash_at(connection, known.sequence) != known.hash:
+        ahead = known and before and 0 < known.sequence < before.sequence
+        if known and ahead and self._hash_at(connection, known.sequence) != known.hash:
             raise AuditBroken(
                 f"audit entry {known.sequence}: it is not the entry that the mirror {self._mirror.path} recorded; nothing"
                 " was done"
@@ -802,6 +807,19 @@ class Store:
                 verb = "approved" if isinstance(answer, Approval) else "denied"
                 told.append(f"{verb} by {answer.person} at {answer.at.isoformat()}")
         return ", ".join(told) or f"set aside ({row.state})"
+
+    def _who_took_back(self, connection: Connection, change: Change) -> str:
+        """Return who took a change back, or is about to: the newest rollback that was not set aside."""
+        table = schema.proposals
+        row = connection.execute(
+            select(table)
+            .where(table.c.rolls_back == change.id, table.c.state.not_in([State.SUPERSEDED.value, State.EXPIRED.value]))
+            .order_by(table.c.created_ms.desc())
+            .limit(1)
+        ).one_or_none()
+        if row is None:
+            return "is taken back already"
+        return f"is taken back already: {row.id} is {row.state}, {self._who_answered(connection, row)}"
 
     def _why_not_delivered(self, connection: Connection, change: Change, at: datetime) -> Exception:
         row = self._row(connection, schema.proposals, change.proposal_id, "proposal")

@@ -156,8 +156,16 @@ def running_server() -> Iterator[Server]:
         initdb = find_program("initdb")
         assert initdb is not None
         done = subprocess.run(
-            [initdb, "-D", str(folder / "data"), "-U", USER, "--auth=scram-sha-256"]
-            + [f"--pwfile={folder / 'password'}", "--encoding=UTF8", "--locale=C", "--no-sync"],
+            [
+                initdb,
+                f"--pgdata={folder / 'data'}",
+                f"--username={USER}",
+                f"--pwfile={folder / 'password'}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ],
             capture_output=True,
             check=False,
             timeout=120,
