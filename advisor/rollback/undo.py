@@ -203,7 +203,9 @@ def from_commit(
 
 def _trailers(message: str) -> list[tuple[str, str]]:
     """Return the lines of the last paragraph that are trailers; a summary's lines are indented where they could pass."""
-    last = message.rstrip("\n").rpartition("\n\n")[2]
+    above, _, last = message.rstrip("\n").rpartition("\n\n")
+    if not above:
+        return []  # a subject alone
     return [(found[1], found[2].strip()) for line in last.split("\n") if (found := _TRAILER.match(line))]
 
 

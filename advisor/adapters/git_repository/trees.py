@@ -321,7 +321,12 @@ def _conflict(clone: Clone, deltas: Sequence[Delta], since_commit: str | None, o
     for delta in deltas[:50]:
         for commit in _colliders(clone, delta, since_commit, onto):
             found.setdefault(commit.id, commit)
-    newest = sorted(found.values(), key=lambda c: -c.committed)
+    # In the order of the history: clocks differ, and who takes them back goes from the newest to the oldest.
+    limits = [f"^{since_commit}"] if since_commit and clone.objects.has(since_commit, "commit") else []
+    order = clone.log(
+        ["-n", "1000", "--topo-order", "--end-of-options", *limits, onto, "--", *(d.path for d in deltas[:50])]
+    )
+    newest = [commit for commit in order if commit.id in found]
     named = [(c.id, one_line(c.subject, 50), one_line(c.author, 40)) for c in newest]
     commits = ", ".join(
         f"{commit[:10]} ({subject}, {author})" for commit, subject, author in named[:COLLIDING_COMMITS_NAMED]
