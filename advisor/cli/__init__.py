@@ -11,7 +11,18 @@ import typer
 
 # The order of these imports is the order in which `advisor --help` lists the commands.
 # isort: off
-from advisor.cli import beginning, investigating, deciding, reviewing, changing, recovering, records, evaluating, playbooks  # noqa: F401
+from advisor.cli import (  # noqa: F401
+    beginning,
+    investigating,
+    chatting,
+    deciding,
+    reviewing,
+    changing,
+    recovering,
+    records,
+    evaluating,
+    playbooks,
+)
 
 # isort: on
 from advisor.cli.base import NOTHING_CHANGED, Stopped, answer, app, command, open_streams, show_version

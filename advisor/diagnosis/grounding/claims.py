@@ -110,6 +110,11 @@ _TOPICS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
 )  # fmt: skip
 
 
+def says_something_was_done(text: str) -> bool:
+    """Return whether a text says that something was done, allowed or made unnecessary, which only records can say."""
+    return _DONE.search(text) is not None
+
+
 def judge_claim(text: str, cited: tuple[str, ...], facts: Facts) -> JudgedClaim:
     """Return what the cited evidence says of a claim.
 
