@@ -37,10 +37,16 @@ class Verifying(RollingBack):
         """Return whether the incident's own signal recovered after a change; the verdict is recorded.
 
         A failed verification rolls the change back where every approver allowed exactly that.
+
+        Raises:
+            IllegalTransition: It does not stand on its branch; one that was offered may wait to be merged.
+            ChangeError: What was offered was closed, or merged with other bytes; that is on record.
         """
         from advisor.verification import CheckSamples, Verdict, judge
 
         change = self.store.change(change_id)
+        self.look_at_offer(change)
+        since = self.stands_since(change)
         proposal = self.store.proposal(change.proposal_id)
         plan = proposal.verification
         if window_seconds is not None:
@@ -48,7 +54,7 @@ class Verifying(RollingBack):
         now = self.clock()
         self.store.begin_verification(change.id, now)
         source = bundles.RecordedMetrics(self.tape, None if self.replay else RedactedMetrics(self.prometheus()))
-        end = min(now, change.at + timedelta(seconds=plan.settle_seconds + plan.window_seconds))
+        end = min(now, since + timedelta(seconds=plan.settle_seconds + plan.window_seconds))
         step = max(1.0, min(60.0, round(plan.window_seconds / 60)))
         samples: dict[str, CheckSamples] = {}
         for check in plan.checks:
@@ -58,20 +64,20 @@ class Verifying(RollingBack):
                 before = source.query_range(
                     MetricRequest(
                         query=check.query,
-                        start=change.at - timedelta(seconds=plan.window_seconds),
-                        end=change.at,
+                        start=since - timedelta(seconds=plan.window_seconds),
+                        end=since,
                         step_seconds=step,
                     )
                 )
                 after = source.query_range(
-                    MetricRequest(query=check.query, start=change.at, end=max(end, change.at), step_seconds=step)
+                    MetricRequest(query=check.query, start=since, end=max(end, since), step_seconds=step)
                 )
                 samples[check.name] = CheckSamples(before=before.series, after=after.series)
             except SourceError as error:
                 samples[check.name] = CheckSamples(error=str(error))
             if progress:
                 progress(check.name, "done")
-        verification = judge(plan, samples, change.at, now, change.id)
+        verification = judge(plan, samples, since, now, change.id)
         self.store.record_verification(verification)
         if not self.replay:
             self._add_to_tape(change.incident_id)
