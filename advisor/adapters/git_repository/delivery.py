@@ -36,6 +36,12 @@ _NEVER_CONNECTED = re.compile(
     r"|failed to connect|couldn't connect|network is unreachable|no route to host",
     re.IGNORECASE,
 )
+# Rejections that are no decision of the remote: its disk is full, or another push holds the branch at this moment.
+_NO_DECISION = re.compile(
+    r"unpacker error|failed to (update|write|lock)|cannot lock ref|unable to (create|write|migrate|open)"
+    r"|incorrect old value|missing necessary objects",
+    re.IGNORECASE,
+)
 _BROKE_OFF = re.compile(r"hung up|disconnect|early eof|reset by|broken pipe", re.IGNORECASE)
 
 
@@ -209,8 +215,10 @@ def _settle_branch(clone: Clone, commit: str, name: str, where: str, error: GitF
 
 
 def _rejected(error: GitFailed) -> re.Match[str] | None:
+    """Return the remote's decision against a push, if it took one."""
     verdict = error.output.decode("utf-8", "replace")
-    return re.search(r"^!\t[^\t]*\t\[(?:remote )?rejected\] \((.*)\)\s*$", verdict, re.MULTILINE)
+    found = re.search(r"^!\t[^\t]*\t\[(?:remote )?rejected\] \((.*)\)\s*$", verdict, re.MULTILINE)
+    return None if found is None or _NO_DECISION.search(found[1]) else found
 
 
 def _refusal(reason: str, said: str) -> str:
