@@ -602,6 +602,11 @@ class Store:
             )
         return count
 
+    @property
+    def has_torn_mirror(self) -> bool:
+        """Return whether a slot of the audit's mirror cannot be read; the next write repairs it, and says so."""
+        return self._mirror.read().is_torn
+
     # --- inside
     # ----------------------------------------------------------------------------------------------------
 

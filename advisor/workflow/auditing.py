@@ -97,10 +97,12 @@ class Auditing(Parts):
             AuditUnavailable: The anchors are required and cannot be read.
         """
         count = self.store.verify_audit()
+        torn = self._torn_mirror()
         if self.audit_anchors is None:
-            return AuditCheck(count, note="no anchors are configured: an older state put back whole would not be seen")
+            missing = "no anchors are configured: an older state put back whole would not be seen"
+            return AuditCheck(count, note=torn + missing)
         if offline:
-            return AuditCheck(count, note="anchors were not checked (--offline)")
+            return AuditCheck(count, note=f"{torn}anchors were not checked (--offline)")
         # Read in this order, an anchor that another process makes meanwhile is neither too new nor missing.
         recorded = tuple(audit.anchored_heads(self.store.audit_entries(), self.audit_anchors.target))
         try:
@@ -108,9 +110,15 @@ class Auditing(Parts):
         except AuditUnavailable as error:
             if self.settings.audit.anchor and self.settings.audit.anchor.required:
                 raise
-            return AuditCheck(count, note=f"anchors were not checked: {error}")
+            return AuditCheck(count, note=f"{torn}anchors were not checked: {error}")
         entries = self.store.audit_entries()
-        return AuditCheck(count, audit.check_anchors(entries, anchors, recorded, self.signing_key))
+        return AuditCheck(count, audit.check_anchors(entries, anchors, recorded, self.signing_key), torn.rstrip("; "))
+
+    def _torn_mirror(self) -> str:
+        """Say whether a slot of the mirror cannot be read while the other one does not contradict the records."""
+        if not self.store.has_torn_mirror:
+            return ""
+        return "the newest slot of the mirror is torn, by a crash or by hand, and the next write repairs it; "
 
     def audit_verify_file(self, path: Path) -> AuditCheck:
         """Return what of an export was checked; nothing of this machine is needed but, if it is here, the key.
