@@ -39,7 +39,7 @@ _NEVER_CONNECTED = re.compile(
 # Rejections that are no decision of the remote: its disk is full, or another push holds the branch at this moment.
 _NO_DECISION = re.compile(
     r"unpacker error|failed to (update|write|lock)|cannot lock ref|unable to (create|write|migrate|open)"
-    r"|incorrect old value|missing necessary objects",
+    r"|couldn.t set|transaction failed|incorrect old value|missing necessary objects",
     re.IGNORECASE,
 )
 _BROKE_OFF = re.compile(r"hung up|disconnect|early eof|reset by|broken pipe", re.IGNORECASE)
