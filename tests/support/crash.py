@@ -57,6 +57,15 @@ class Trap:
     nth: int = 1
 
 
+@dataclass(frozen=True)
+class Fault:
+    """The n-th of some system calls fails, in the advisor and in each process it starts."""
+
+    calls: str
+    error: str
+    nth: int
+
+
 @dataclass
 class Told:
     """How a forked command ended."""
@@ -66,6 +75,7 @@ class Told:
     seconds: float = 0.0
     out: str = ""
     err: str = ""
+    injected: bool = False  # whether the fault came about: there were that many calls
 
     @property
     def killed(self) -> bool:
@@ -91,13 +101,20 @@ class Driver:
         )
 
     def run(
-        self, folder: Path, *command: str, trap: Trap | None = None, record: bool = False, times: int = 1
+        self,
+        folder: Path,
+        *command: str,
+        trap: Trap | None = None,
+        fault: Fault | None = None,
+        record: bool = False,
+        times: int = 1,
     ) -> list[Told]:
         """Run a command in forks of the driver, ``times`` of them side by side, and return how each ended."""
         order = {
             "folder": str(folder),
             "command": command,
             "trap": vars(trap) if trap else None,
+            "fault": vars(fault) if fault else None,
             "record": record,
             "times": times,
         }
@@ -108,8 +125,10 @@ class Driver:
         assert line, "the driver is gone"
         return [Told(**told) for told in json.loads(line)]
 
-    def ask(self, folder: Path, *command: str, trap: Trap | None = None, record: bool = False) -> Told:
-        return self.run(folder, *command, trap=trap, record=record)[0]
+    def ask(
+        self, folder: Path, *command: str, trap: Trap | None = None, fault: Fault | None = None, record: bool = False
+    ) -> Told:
+        return self.run(folder, *command, trap=trap, fault=fault, record=record)[0]
 
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -209,11 +228,16 @@ def serve() -> None:
         folder = Path(order["folder"])
         started = time.monotonic()
         children = [_fork(order, folder, number) for number in range(order["times"])]
+        tracer = _trace(order["fault"], children[0], folder) if order["fault"] else None
         answers = []
         for number, child in enumerate(children):
             _, status = os.waitpid(child, 0)
             texts = [(folder / f"{name}-{number}.txt").read_text("utf-8", "replace") for name in ("out", "err")]
             points = folder / f"points-{number}.txt"
+            injected = False
+            if tracer is not None:
+                tracer.wait()  # until the last git that outlived the command
+                injected = "INJECTED" in (folder / "strace.txt").read_text("utf-8", "replace")
             answers.append(
                 {
                     "status": status,
@@ -221,10 +245,36 @@ def serve() -> None:
                     "seconds": time.monotonic() - started,
                     "out": texts[0],
                     "err": texts[1],
+                    "injected": injected,
                 }
             )
         sys.stdout.write(json.dumps(answers) + "\n")
         sys.stdout.flush()
+
+
+def _trace(fault: dict[str, Any], child: int, folder: Path) -> subprocess.Popen[bytes]:
+    """Attach strace to a stopped child, with the fault in place, and let the child go on."""
+    os.waitpid(child, os.WUNTRACED)
+    command = [
+        "strace",
+        "-f",
+        "-q",
+        "-o",
+        str(folder / "strace.txt"),
+        "-p",
+        str(child),
+        "-e",
+        f"trace={fault['calls']}",
+    ]
+    command += ["-e", f"inject={fault['calls']}:error={fault['error']}:when={fault['nth']}"]
+    tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + ANSWER_SECONDS_MAX
+    while "TracerPid:\t0" in Path(f"/proc/{child}/status").read_text() and tracer.poll() is None:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.002)
+    os.kill(child, signal.SIGCONT)
+    return tracer
 
 
 def _fork(order: dict[str, Any], folder: Path, number: int) -> int:
@@ -243,6 +293,8 @@ def _fork(order: dict[str, Any], folder: Path, number: int) -> int:
         (folder / f"points-{number}.txt").unlink(missing_ok=True)
         if trap is not None or order["record"]:
             _set_traps(trap, folder, folder / f"points-{number}.txt" if order["record"] else None)
+        if order["fault"]:
+            os.kill(os.getpid(), signal.SIGSTOP)  # until it is traced
         code = _carry_out(folder, list(order["command"]))
         sys.stdout.flush()
     except BaseException:  # noqa: BLE001 - the fork must never return into its parent's loop
