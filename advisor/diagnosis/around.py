@@ -46,6 +46,8 @@ _NUMBERED = re.compile(r"db\d{1,3}")  # Redis numbers its databases; that is no 
 _SEEN = (Aspect.LATENCY, Aspect.ERRORS, Aspect.REQUESTS)
 WHERE_MIN, WHERE_MAX = -3.0, 2.5  # a place in a graph alone neither convicts nor acquits
 UNSEEN_MIN = -1.0
+SILENT_SECONDS = 120.0  # a scrape or two that came late is no silence
+STALE_SECONDS = 300.0  # so long Prometheus goes on showing what a series said last
 _SERIES_MAX = 6  # of one aspect of one service: more statistics of the same thing say nothing new
 
 
@@ -58,6 +60,7 @@ class Around:
         called: Services that the one asked about reaches along calls.
         calling: Services that reach it.
         shown: Services whose latency or errors are measured: of the others, calm says little.
+        silent: Services whose own metrics ended as the trouble began, though ours went on; and those that had ended before.
         shares: Service -> its share of the blame by where the trouble shows, and why; empty where nothing tells.
     """
 
@@ -70,6 +73,7 @@ class Around:
     shares: dict[str, Term] = field(default_factory=dict)
     aliases: dict[str, frozenset[str]] = field(default_factory=dict)
     shown: frozenset[str] = frozenset()
+    silent: dict[str, str] = field(default_factory=dict)
 
     def where(self, service: str) -> Term | None:
         """Return the term of a service's place: how much likelier it is than any of them by chance."""
@@ -81,11 +85,11 @@ class Around:
         return value, f"{why} ({share:.0%} of the blame among {len(self.shares)} services)"
 
     def state(self, service: str) -> str:
-        """Return ``troubled``, ``well`` or ``unknown``."""
+        """Return ``troubled``, ``silent``, ``well`` or ``unknown``."""
         picture = self.pictures.get(service)
         if picture is None or not picture.moves:
             return "unknown"
-        return "troubled" if picture.trouble_at is not None else "well"
+        return "troubled" if picture.trouble_at is not None else self.silent.get(service, "well")
 
     def peers(self, named: frozenset[str] = frozenset()) -> tuple[Peer, ...]:
         """Return what the service calls: directly, and further in where that is in trouble; at most 30.
@@ -97,7 +101,7 @@ class Around:
             {b for a, b in self.calls if a == self.service and b != self.service} | (named - {self.service})
         )
         deeper = sorted(self.called - set(direct))
-        names = [*direct, *(n for n in deeper if self.state(n) == "troubled")]
+        names = [*direct, *(n for n in deeper if self.state(n) in ("troubled", "silent"))]
         return tuple(self._peer(name) for name in names[:30])
 
     def ill_alone(self, picture: Picture) -> int:
@@ -146,9 +150,32 @@ def look_around(incident: Incident, gathered: Gathered, picture: Picture) -> Aro
         noticed = picture.onset.at
     for neighbour in gathered.neighbours:
         around.pictures[neighbour.service] = _picture_of(neighbour, incident, gathered, noticed)
+        silence = _silence(around.pictures[neighbour.service], picture)
+        if silence:
+            around.silent[neighbour.service] = silence
     if not picture.of_memory:
         around.shares = _shares(incident.service, around, picture, noticed)
     return around
+
+
+def _silence(theirs: Picture, ours: Picture) -> str:
+    """Return ``silent`` where their metrics ended as our trouble began, ``unknown`` where before; else nothing."""
+    onset, end, our_end = ours.onset, _last_sample(theirs), _last_sample(ours)
+    if onset is None or end is None or our_end is None:
+        return ""
+    slack = max(SILENT_SECONDS, 5 * ours.signals.step)
+    if end >= our_end - slack:
+        return ""  # it goes on, or all monitoring ended
+    if end < onset.earliest - slack:
+        return "unknown"
+    return "silent" if end <= onset.latest + STALE_SECONDS + slack else ""
+
+
+def _last_sample(picture: Picture) -> float | None:
+    """Return when anything was measured last."""
+    times = picture.signals.times
+    known = [int(np.flatnonzero(np.isfinite(m.signal.values))[-1]) for m in picture.moves]
+    return float(times[max(known)]) if known else None
 
 
 def _picture_of(neighbour: Neighbour, incident: Incident, gathered: Gathered, noticed: float | None) -> Picture:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from advisor.diagnosis import Cause, Term
 from advisor.diagnosis.knobs import Knob
 from advisor.diagnosis.picture import Picture
@@ -83,6 +85,16 @@ def together(picture: Picture, values: Array, since: float | None) -> float:
     start = since if since is not None else float(times[0])
     chosen = (times >= start) & (times <= (picture.trouble_at or float(times[-1])))
     return agreement(picture.floor[chosen], values[chosen])
+
+
+def rolling_mean(values: Array, width: int) -> Array:
+    """Return the mean of each stretch of some samples, by its first; NaN where less than half of it is known."""
+    known = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    number = np.concatenate([[0], np.cumsum(known)])
+    have = number[width:] - number[:-width]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(2 * have >= width, (total[width:] - total[:-width]) / have, np.nan))
 
 
 def direction_of(change: KeyChange) -> float | None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+import numpy as np
 
 from advisor.config_file.detecting import detect
 from advisor.diagnosis import Cause
@@ -22,6 +25,7 @@ from advisor.diagnosis.candidate import (
     PRIOR,
     Candidate,
     direction_of,
+    rolling_mean,
     together,
     window_seconds,
 )
@@ -37,10 +41,12 @@ from advisor.diagnosis.knobs import (
     words,
 )
 from advisor.diagnosis.picture import WORDS, Picture, effective_at, growth_of
+from advisor.diagnosis.work import Move
 from advisor.diagnosis.worked import judge_work
 from advisor.evidence import OUTSIDE_SCOPE, ChangeAnswer, CommitChange, Gathered, LogException
 from advisor.evidence.change_points import Onset
 from advisor.evidence.config_diff import KeyChange
+from advisor.evidence.shifts import Shift
 from advisor.evidence.signals import Signal
 from advisor.quantity import parse_quantity, ratio
 from advisor.values import CauseKind, format_number, format_seconds
@@ -52,6 +58,10 @@ ROLLOUT_SECONDS = (
     600.0  # from a commit to its processes, where nothing says when they began: a pipeline and a rolling update
 )
 _FLAG = re.compile(r"(?<!\S)--?([A-Za-z][\w.-]{1,60})(?:[= ]([^\s-]\S{0,200}))?")
+FIRST_PART_MIN = 0.05
+UNTRIED_FROM = 1.3  # more requests than it was ever tried with; less is the noise of a busy hour
+UNTRIED_PART = 0.25
+UNTRIED_SECONDS = 600.0
 TIMING_MAX, TIMING_MIN = 2.5, -3.0
 _RESTART_FAMILIES = frozenset(
     {"image", "heap_max", "heap_young", "gc_choice", "metaspace_max", "direct_max", "memory_limit", "stack_size"}
@@ -239,8 +249,26 @@ def _timing(c: Candidate, picture: Picture, committed: float) -> None:
             told[-1].append(
                 ("piled up since", 0.7, f"{name} grew ×{format_number(picture.precursor.factor)} since then")
             )
+    first = picture.first_step
+    if first is not None and first.shift is not None:
+        told.append(_against_first_step(c, picture, first, first.shift, committed))
     for name, value, why in max(told, key=lambda terms: sum(value for _, value, _ in terms)):
         c.add(name, value, why)
+
+
+def _against_first_step(
+    c: Candidate, picture: Picture, first: Move, shift: Shift, committed: float
+) -> list[tuple[str, float, str]]:
+    """Return the terms of a change's distance from the first of two steps, which explains its part of the way only."""
+    began = Onset(shift.at, shift.earliest, max(first.certain, shift.at), shift.censored, shift.kind)
+    out = _timing_against(c, picture, began, committed, "it went wrong at first")
+    if picture.work is not None and picture.work.shift is not None:
+        whole = Move(first.signal, replace(picture.work.shift, before=shift.before)).factor
+        way, first_way = abs(math.log(whole)), abs(math.log(first.factor))
+        part = min(1.0, max(first_way / way, FIRST_PART_MIN)) if way > 0 else 1.0
+        said = f"{first.name} went to {format_number(shift.after)} first, {part:.0%} of its way"
+        out.append(("first step", math.log(part), said))
+    return out
 
 
 def _timing_without_onset(c: Candidate, picture: Picture, committed: float) -> None:
@@ -305,8 +333,34 @@ def _timing_against(
         growing = max(5 * picture.signals.step, SUDDEN_SECONDS) if sudden else max(growing, ROLLOUT_SECONDS)
     if distance > tolerance and effective < onset.earliest and not onset.censored:
         said = f"the service ran well with it for {format_seconds(distance)} before {grew}"
-        out.append(("ran well with it", -min(2.0, distance / growing), said))
+        untried = 0.0 if picture.of_memory else _untried(picture, effective, onset)
+        if untried >= UNTRIED_FROM:
+            said += f", but never under as many requests (×{format_number(untried)})"
+        out.append(
+            (
+                "ran well with it",
+                -min(2.0, distance / growing) * (UNTRIED_PART if untried >= UNTRIED_FROM else 1.0),
+                said,
+            )
+        )
     return out
+
+
+def _untried(picture: Picture, effective: float, onset: Onset) -> float:
+    """Return how many times as many requests came when it went wrong as ever between a change and then; 0 if not known."""
+    requests, times = picture.requests, picture.signals.times
+    if requests is None or picture.trouble_at is None:
+        return 0.0
+    width = max(3, round(UNTRIED_SECONDS / picture.signals.step))
+    between = requests.signal.values[(times >= effective) & (times < onset.earliest)]
+    around = requests.signal.values[
+        (times >= onset.earliest) & (times <= max(onset.latest, onset.at) + UNTRIED_SECONDS)
+    ]
+    if between.size < width or np.count_nonzero(np.isfinite(around)) < 3:
+        return 0.0
+    tried = rolling_mean(between, width)
+    most = float(np.nanmax(tried)) if np.isfinite(tried).any() else 0.0
+    return float(np.nanmedian(around)) / most if most > 0 else 0.0
 
 
 def _starts_known(picture: Picture) -> bool:

@@ -5,6 +5,8 @@ Pure. Takes what was gathered, concludes nothing about causes.
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +18,7 @@ from advisor.diagnosis.work import (
     Move,
     aspects_asked,
     choose_trouble,
+    find_first_step,
     find_precursor,
     log_signals,
     read_all,
@@ -35,6 +38,7 @@ CRASH_RATIO = 0.85  # a process that ended this near to its ceiling most likely 
 FAILING_SHARE = 0.02  # of requests, all along: twenty times what a common objective (99.9 %) allows
 SHARP_SCORE = 10.0  # a step so far beyond the usual swing is found to a sample or two, however long the window
 GROWN_FACTOR = 1.3  # a process without a known limit that takes so much more than before is worth a look
+GROWN_LIFE_SAMPLES = 20  # fewer are a start that warms up
 GROWTH_SHARE = 0.12  # of the ceiling; less growth over a life is warm-up or noise
 
 ABSURD = 1e100  # no measure is as large; differences and squares of larger numbers leave the range of floats
@@ -111,6 +115,7 @@ class Picture:
     moves: tuple[Move, ...] = ()
     work: Move | None = None
     precursor: Move | None = None
+    first_step: Move | None = None
     asked_measured: bool = True
     heard: dict[tuple[int, float | None, float], tuple[LogAnswer, tuple[str, ...]]] = field(default_factory=dict)
 
@@ -288,6 +293,10 @@ def _draw_growth(picture: Picture, noticed: float | None) -> None:
     ]
     best = max(grown, key=lambda m: (m.signal.rank, m.shift.score if m.shift else 0.0, m.signal.key), default=None)
     if best is None or best.shift is None:
+        picture.trouble_at = _end_of_grown_life(picture, noticed)
+        if picture.trouble_at is not None:
+            picture.symptoms = picture.symptoms or (Symptom.HEAP_PRESSURE,)
+            _find_onset(picture)
         return
     shift = best.shift
     at = max(best.certain, shift.at) + 5 * step
@@ -295,6 +304,23 @@ def _draw_growth(picture: Picture, noticed: float | None) -> None:
     picture.onset = Onset(shift.at, shift.earliest - 2 * step, max(best.certain, shift.at), shift.censored, shift.kind)
     picture.baseline, picture.growth = None, best.factor
     picture.symptoms = picture.symptoms or (Symptom.HEAP_PRESSURE,)
+
+
+def _end_of_grown_life(picture: Picture, noticed: float | None) -> float | None:
+    """Return when the last process ended that had climbed steadily all its life, to be emptied by its end."""
+    signals = picture.signals
+    until = noticed if noticed is not None else math.inf
+    for life, following in reversed(list(itertools.pairwise(signals.lives))):
+        end = float(signals.times[life.last])
+        if life.size < GROWN_LIFE_SAMPLES or end > until:
+            continue
+        line = trend(signals.times[life.first : life.last + 1], picture.floor[life.first : life.last + 1])
+        anew = picture.floor[following.first : following.last + 1]
+        anew = anew[np.isfinite(anew)][:GROWN_LIFE_SAMPLES]
+        climbed = line is not None and line.agreement > 0.75 and line.end >= GROWN_FACTOR * max(line.start, 1.0)
+        if line is not None and climbed and anew.size and float(np.min(anew)) * GROWN_FACTOR <= line.end:
+            return end
+    return None
 
 
 def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | None, anything: bool) -> None:
@@ -326,6 +352,7 @@ def _draw_work(picture: Picture, asked: tuple[Symptom, ...], noticed: float | No
     tolerance = 2 * step if sharp else max(2 * step, 0.005 * float(times[-1] - times[0]))
     picture.onset = Onset(shift.at, shift.earliest - tolerance, max(work.certain, shift.at), shift.censored, shift.kind)
     picture.precursor = find_precursor(picture.moves, times, shift.earliest, step)
+    picture.first_step = find_first_step(work, times, step)
     # What was noticed late had been there before: the samples up to then tell what moved with it.
     certain = max(work.certain, shift.at) + 5 * step
     picture.trouble_at = min(

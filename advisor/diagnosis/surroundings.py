@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.diagnosis import Cause
-from advisor.diagnosis.candidate import LOAD_FLAT, LOAD_MOVED, PRIOR, Candidate, together
+from advisor.diagnosis.candidate import LOAD_FLAT, LOAD_MOVED, PRIOR, Candidate, rolling_mean, together
 from advisor.diagnosis.picture import WORDS, Picture, growth_of
 from advisor.diagnosis.work import ERROR_LEVELS, Move, level_of
 from advisor.diagnosis.worked import loud_texts
@@ -65,7 +65,7 @@ class Peer:
 
     Attributes:
         known_as: Every name that metrics use for it.
-        state: Its own picture in one word: ``troubled``, ``well`` or ``unknown``.
+        state: Its own picture in one word: ``troubled``, ``silent``, ``well`` or ``unknown``.
         said: What its trouble is.
         onset: When its trouble began.
         where: The term of its place in the call graph, in log-odds.
@@ -164,7 +164,7 @@ def served_before(picture: Picture, values: Array) -> float | None:
     width = int(min(max(10.0, (picture.trouble_at - onset.at) / step), max(10.0, 3600.0 / step)))
     if since.size < 3 or np.count_nonzero(earlier) < width:
         return None
-    requests, trouble = (_rolling_mean(v[earlier], width) for v in (values, picture.work.signal.values))
+    requests, trouble = (rolling_mean(v[earlier], width) for v in (values, picture.work.signal.values))
     shift = picture.work.shift
     way = shift.after - shift.before
     with np.errstate(invalid="ignore"):
@@ -173,16 +173,6 @@ def served_before(picture: Picture, values: Array) -> float | None:
     if not enough.size:
         return None
     return float(times[earlier][int(enough[np.argmax(requests[enough])])])
-
-
-def _rolling_mean(values: Array, width: int) -> Array:
-    """Return the mean of each stretch of some samples, by its first; NaN where less than half of it is known."""
-    known = np.isfinite(values)
-    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
-    number = np.concatenate([[0], np.cumsum(known)])
-    have = number[width:] - number[:-width]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(2 * have >= width, (total[width:] - total[:-width]) / have, np.nan))
 
 
 def _as_many_before(picture: Picture, earlier: float) -> str:
@@ -259,6 +249,8 @@ def judge_peer(peer: Peer, picture: Picture, logs: LogAnswer | None, peers: int)
             picture.onset is None or peer.onset is None or peer.onset <= picture.onset.latest + 3 * picture.signals.step
         )
         c.add("its own state", 1.5 if lead else -0.5, f"{peer.service}: {peer.said}" + ("" if lead else ", but later"))
+    elif peer.state == "silent":
+        c.add("its own state", 1.5, f"{peer.service}: its metrics ended as the trouble began")
     elif peer.state == "well":
         c.add("its own state", -1.5, f"{peer.service} went on as before by its own metrics")
     if logs is not None:

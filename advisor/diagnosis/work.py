@@ -98,6 +98,9 @@ _PILES_UP = (Aspect.POOL, Aspect.WORKERS, Aspect.MEMORY, Aspect.QUEUE, Aspect.DI
 _PILED = re.compile(
     r"fds|handles|descriptors|entries|sessions|sockets|objects|subscri|listeners|locks|goroutines", re.I
 )
+FIRST_STEP_CLEAR = 2 * CLEAR  # it is looked for in every trouble, so chance has as many tries
+FIRST_STEP_SAMPLES = 24
+FIRST_STEP_SECONDS = 120.0  # before the second one; nearer together they are one rollout
 DAY_SECONDS = 86_400.0
 USUAL_WIDTH_SECONDS = 2700.0  # a nightly job begins a little earlier or later from day to day
 LOG_KEY = "log lines"
@@ -368,6 +371,32 @@ def find_precursor(moves: tuple[Move, ...], times: Array, earliest: float, step:
     return max(
         found, key=lambda m: (m.signal.rank >= 0, abs(m.shift.score) if m.shift else 0.0, m.signal.key), default=None
     )
+
+
+def find_first_step(work: Move, times: Array, step: float) -> Move | None:
+    """Return the step with which the signal in trouble had begun to go wrong, where what was found is its second one.
+
+    Both may be of one cause (a queue fills behind slow answers), or the larger one of another: a change may be held
+    against either.
+    """
+    shift = work.shift
+    if shift is None or shift.kind != "level" or shift.censored:
+        return None
+    earlier = times < shift.earliest
+    if np.count_nonzero(earlier & np.isfinite(work.signal.values)) < FIRST_STEP_SAMPLES:
+        return None
+    t, values = times[earlier], work.signal.values[earlier]
+    found = find_shift(t, values, near=float(t[-1]), worse=work.signal.worse)
+    if found is None or found.kind == "spread" or found.censored or found.ended_at is not None:
+        return None
+    if found.kind == "slope":  # the step may lie within a climb; by day much rises that piles nothing up
+        climbed = t >= found.at
+        steady = (work.signal.worse or 1) * _rises(t[climbed], values[climbed]) >= 0.7
+        if work.signal.aspect not in _PILES_UP or not steady:
+            return None
+    first = Move(work.signal, found, _visible_at(t, values, found))
+    lasting = float(t[-1]) - found.at >= max(FIRST_STEP_SECONDS, 5 * step)
+    return first if lasting and first.harmful and abs(found.score) >= FIRST_STEP_CLEAR else None
 
 
 def choose_trouble(

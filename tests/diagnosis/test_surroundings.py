@@ -13,6 +13,7 @@ from advisor.incident import Symptom
 from advisor.values import CauseKind
 from tests.diagnosis.work_stories import (
     BAD,
+    POINTS,
     Service,
     assess,
     climbing,
@@ -171,6 +172,27 @@ def test_a_peers_own_state_speaks_for_or_against_it() -> None:
     )
     values = [term(beside(one), "its own state") for one in (ill, unknown, well)]
     assert values[0] > values[1] == 0 > values[2]
+
+
+def ended(service: Service, last: int) -> Service:
+    service.series = [s.model_copy(update={"times": s.times[:last], "values": s.values[:last]}) for s in service.series]
+    return service
+
+
+def test_a_peer_whose_metrics_ended_as_the_trouble_began_is_not_well() -> None:
+    def state(last: int) -> float:
+        return term(beside(ended(Service("payments").answers(latency=0.05), last)), "its own state")
+
+    assert state(BAD + 1) > 1 > 0 == state(BAD - 60), "of what had ended before nothing is known"
+    assert state(POINTS) < 0
+
+
+def test_where_all_monitoring_ends_at_once_no_peer_is_silent() -> None:
+    service = ended(calling(), BAD + 12)
+    given = gathered(
+        service, ended(Service("payments").answers(latency=0.05), BAD + 12), calls=[("checkout", "payments")]
+    )
+    assert term(of_kind(CauseKind.DEPENDENCY, given, service="payments"), "its own state") < 0
 
 
 def test_a_peer_that_fell_ill_later_than_the_caller_did_not_make_it_ill() -> None:

@@ -21,6 +21,7 @@ from advisor.diagnosis.work import (
 )
 from advisor.evidence.aspects import Aspect, AspectSignal
 from advisor.evidence.shifts import Shift
+from advisor.evidence.signals import Array
 from advisor.incident import MEMORY_SYMPTOMS, Symptom
 from tests.diagnosis.work_stories import (
     BAD,
@@ -279,3 +280,31 @@ def test_what_moved_along_counts_for_less_than_what_was_asked_about() -> None:
     troubles = draw_picture(incident(Symptom.ERRORS), gathered(service)).troubles
     assert troubles["errors"] == 1.0 > troubles["latency"] > 0
     assert all(math.isfinite(v) for v in troubles.values())
+
+
+def test_the_first_of_two_steps_is_found_and_a_day_that_climbs_into_one_step_has_none() -> None:
+    def first(latency: Array) -> Move | None:
+        return draw_picture(incident(noticed=BAD + 50), gathered(Service().answers(latency=latency))).first_step
+
+    twice = stepped(0.1, 0.3)
+    twice[BAD + 40 :] = 0.9
+    found = first(twice)
+    assert found is not None and found.shift is not None
+    assert abs(found.shift.at - T0 - STEP * BAD) <= 3 * STEP and found.shift.after < 0.5
+    climbed = climbing(0.1, 0.5, 20, BAD)
+    climbed[BAD:] = 2.0
+    assert first(stepped(0.1, 0.9)) is None is first(climbed)
+
+
+@pytest.mark.parametrize(("reached", "found"), [(9e8, True), (3.5e8, False)], ids=["far", "a little"])
+def test_a_process_without_a_limit_that_climbed_all_its_life_and_was_emptied_by_its_end_is_in_trouble(
+    reached: float, found: bool
+) -> None:
+    memory = climbing(3e8, reached, 40, BAD)
+    memory[BAD:] = 3e8
+    service = Service().answers().gauge("process_resident_memory_bytes", memory).began(-500, 40, BAD)
+    service.change(39, {"image.tag": ("1.4.0", "1.5.0")})
+    picture = draw_picture(incident(Symptom.CONTAINER_KILL, noticed=POINTS - 5), gathered(service))
+    assert (picture.trouble_at is not None and picture.onset is not None) is found
+    if picture.onset is not None:
+        assert abs(picture.onset.at - T0 - STEP * 40) <= 8 * STEP

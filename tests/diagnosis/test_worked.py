@@ -275,3 +275,41 @@ def test_a_route_is_in_the_middle_of_a_key_that_names_it_and_all_requests_are_in
         Service().counter("basket_requests_total", stepped(50, 150)).gauge("basket_latency_seconds", stepped(0.1, 0.6))
     )
     assert term(changed("basket.colour", "a", "b", service=whole), "metric in the middle") == 0
+
+
+# --- when it went wrong, and how it ran until then ---------------------------------------------------------------------
+
+
+def in_two_steps(gap: int, first: float = 0.3) -> Service:
+    latency = stepped(0.1, first)
+    latency[BAD + gap :] = 0.9
+    service = Service().answers(latency=latency).began(-500, BAD, BAD + gap)
+    service.change(BAD - 2, {POOL_SIZE: ("20", "5")}, subject="pool")
+    service.change(BAD + gap - 3, {"house.menu.order": ("a", "b")}, subject="menu")
+    return service
+
+
+def test_a_change_is_also_held_against_the_first_of_two_steps() -> None:
+    found = judged(incident(noticed=BAD + 50), gathered(in_two_steps(40)))[2]
+    pool = of_key(found, POOL_SIZE)
+    assert found[0] is pool and "went wrong at first" in why(pool, "timing") and term(pool, "ran well with it") == 0
+    assert term(of_key(found, "house.menu.order"), "timing") > 2, "and the other one against the second"
+
+
+def test_a_first_step_explains_its_part_of_the_way() -> None:
+    def part(first: float) -> float:
+        return term(
+            of_key(judged(incident(noticed=BAD + 50), gathered(in_two_steps(40, first)))[2], POOL_SIZE), "first step"
+        )
+
+    assert part(0.2) < part(0.3) < 0
+
+
+def test_requests_that_a_change_was_never_tried_with_are_no_proof_that_it_ran_well() -> None:
+    def ran_well(until_then: float) -> float:
+        requests = stepped(until_then, 150)
+        requests[10:60] = 150
+        service = Service().answers(latency=stepped(0.1, 0.6), requests=requests).began(-500, 90)
+        return term(changed(POOL_SIZE, "20", "5", at=89, service=service), "ran well with it")
+
+    assert ran_well(150) == -2 < ran_well(50) < 0
