@@ -23,15 +23,14 @@ SIGN_SECONDS = 120.0  # a person types a passphrase, or looks for the token to t
 KEY_FILE_BYTES_MAX = 64 * 1024  # a private key of 16,384 bits has 13 KB
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR")  # and for signing the agent
 _FOR_SIGNING = ("SSH_AUTH_SOCK", "SSH_SK_PROVIDER", "SSH_SK_HELPER", "TERM")
-# What ssh-keygen says, and what a person should read instead.
+# What ssh-keygen says, and what a person should read instead. That the file is there was looked at before.
 _SAID = (
     (
         "incorrect passphrase",
         "the passphrase was not given or is wrong; at a terminal it is asked for, else use ssh-agent",
     ),
-    ("no private key found", "no private key for it here and none in ssh-agent (ssh-add it, or name the private key)"),
     ("are too open", "others may read the private key, so ssh-keygen does not use it; chmod 600 it"),
-    ("no such file", "there is no such file"),
+    ("no private key found", "no private key for it here and none in ssh-agent (ssh-add it, or name the private key)"),
     ("permission denied", "it may not be read"),
     ("couldn't load public key", "it is no SSH key"),
     ("error in libcrypto", "it is no SSH key"),
