@@ -298,14 +298,14 @@ class Scene:
 
     def edit_cell(self) -> None:
         table, rowid, column, value = self.cell()
-        new = value + 1 if isinstance(value, int) else (value or "") + "x"
+        new = value + 77 if isinstance(value, int) else (value or "") + "x"
         self.update(table, column, new, f"rowid = {rowid}")
 
     def flip_cell(self) -> None:
         table, rowid, column, value = self.cell()
         if value in (None, ""):
             value = "\0"  # there is nothing to flip in: something appears
-        new = value ^ (1 << self.chance.randrange(20)) if isinstance(value, int) else flipped(value, self.chance)
+        new = value ^ (1 << self.chance.randrange(7, 20)) if isinstance(value, int) else flipped(value, self.chance)
         self.update(table, column, new, f"rowid = {rowid}")
 
     def reformat_body(self) -> None:
