@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,9 @@ from tests.support.gate import (
     revert_action,
     say,
 )
+from tests.support.postgresql import postgresql_server, postgresql_url
+
+__all__ = ["postgresql_server", "postgresql_url"]  # fixtures
 
 LATER = NOW + timedelta(minutes=5)
 EXPIRED = NOW + timedelta(minutes=30)
@@ -62,8 +65,17 @@ REPORT: dict[str, Any] = {
 }
 
 
+@pytest.fixture(params=["memory", "postgresql"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Give a new store of either kind: what is not about a file or a server holds for both."""
+    url = "sqlite://" if request.param == "memory" else request.getfixturevalue("postgresql_url")
+    store = Store.open(url, KEY)
+    yield store
+    store.close()
+
+
 @pytest.fixture
-def store() -> Store:
+def memory_store() -> Store:
     return Store.open("sqlite://", KEY)
 
 
@@ -310,6 +322,16 @@ def everything(store: Store) -> list[list[Any]]:
         return [[tuple(r) for r in connection.exec_driver_sql(f"SELECT * FROM {t}")] for t in tables]
 
 
+FULL = {  # an audit that takes no entry
+    "sqlite": ["CREATE TRIGGER no_room BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END"],
+    "postgresql": [
+        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no room''; END'",
+        "CREATE TRIGGER no_room BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION no_room()",
+    ],
+}
+DROP = {"sqlite": "DROP TRIGGER no_room", "postgresql": "DROP TRIGGER no_room ON audit"}
+
+
 @pytest.mark.parametrize("name", list(steps(Store.open("sqlite://", KEY))))
 def test_without_its_audit_entry_a_step_does_not_happen(store: Store, name: str) -> None:
     todo = steps(store)
@@ -318,15 +340,14 @@ def test_without_its_audit_entry_a_step_does_not_happen(store: Store, name: str)
             break
         step()
     with store._database.writing() as connection:
-        connection.exec_driver_sql(
-            "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END"
-        )
+        for statement in FULL[connection.dialect.name]:
+            connection.exec_driver_sql(statement)
     before = everything(store)
     with pytest.raises(AuditUnavailable, match="is not done"):
         todo[name]()
     assert everything(store) == before
     with store._database.writing() as connection:
-        connection.exec_driver_sql("DROP TRIGGER full")
+        connection.exec_driver_sql(DROP[connection.dialect.name])
     todo[name]()
     assert store.verify_audit() == len(store.audit_entries())
 
@@ -515,13 +536,13 @@ SQLITE_NAMES = {
 @pytest.mark.parametrize("suffix", ["", "_SNAPSHOT"])
 @pytest.mark.parametrize(("code", "kind"), SQLITE_NAMES.items())
 def test_each_failure_of_the_database_has_its_words(
-    store: Store, code: int, kind: type[StoreError], suffix: str
+    memory_store: Store, code: int, kind: type[StoreError], suffix: str
 ) -> None:
     names = {getattr(sqlite3, n): n for n in dir(sqlite3) if n.startswith("SQLITE_") and n.count("_") == 1}
     cause = sqlite3.OperationalError("as the database says it")
     cause.sqlite_errorname = names[code] + suffix
     for wrap in (OperationalError, DatabaseError):
-        found = store._database.explain(wrap("SELECT 'secret'", {}, cause))
+        found = memory_store._database.explain(wrap("SELECT 'secret'", {}, cause))
         assert type(found) is kind
         assert str(found).startswith("store in memory: ")
         assert "secret" not in str(found)

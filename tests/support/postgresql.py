@@ -14,10 +14,11 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class Server:
     folder: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
-    count: int = field(default=0)
+    count: int = 0
+    shared: str = ""
 
     @property
     def host(self) -> str:
@@ -203,3 +205,89 @@ def postgresql_server() -> Iterator[Server]:
     require_postgresql()
     with running_server() as server:
         yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give the address of an empty database; the same one for all tests, emptied, since that is quicker than a new one."""
+    monkeypatch.setenv("ADVISOR_STORE_PASSWORD", PASSWORD)
+    if not postgresql_server.shared:
+        postgresql_server.shared = postgresql_server.new_database()
+    name = postgresql_server.shared.rpartition("/")[2]
+    postgresql_server.end_sessions(name)
+    postgresql_server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public", name)
+    return postgresql_server.shared
+
+
+class CuttingProxy:
+    """A network between a client and the server that fails at a chosen moment: it listens on loopback, in threads.
+
+    ``mode`` says what happens to the next ``COMMIT``: ``""`` nothing, ``answer`` it arrives and its answer does not,
+    ``request`` it does not arrive either, ``gone`` as ``answer`` and from then on nobody is let in.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.mode = ""
+        self.cuts = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self) -> CuttingProxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.mode == "closed":
+                client.close()
+                continue
+            server = socket.create_connection((self.server.host, self.server.port))
+            for source, target, is_client in ((client, server, True), (server, client, False)):
+                thread = threading.Thread(target=self._pump, args=(source, target, is_client), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, is_client: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if is_client and b"COMMIT\0" in data and self.mode in ("answer", "request", "gone"):
+                    self._cut(data, source, target)
+                    return
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, target):
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+            if is_client:
+                for end in (source, target):
+                    end.close()
+
+    def _cut(self, data: bytes, client: socket.socket, server: socket.socket) -> None:
+        mode, self.mode = self.mode, ""
+        self.cuts += 1
+        if mode == "gone":
+            self.mode = "closed"
+        client.shutdown(socket.SHUT_RDWR)  # before the server can answer
+        if mode != "request":
+            server.sendall(data)
+            server.settimeout(10)
+            try:
+                server.recv(65536)  # it is done there
+            except OSError:
+                pass
