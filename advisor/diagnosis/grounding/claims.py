@@ -55,7 +55,7 @@ _CAUSES = re.compile(
     re.I,
 )
 _NOT_CAUSE = re.compile(
-    r"\b(?:not|n't|no|never|cannot|neither|rather than|unlikely|innocent|rules? out|ruled out|before|unrelated|too late)\b",
+    r"\b(?:not|n't|no|never|cannot|neither|rather than|unlikely|innocent|rules? out|ruled out|unrelated|too late)\b",
     re.I,
 )
 _UP = re.compile(
@@ -83,6 +83,7 @@ _MOST = re.compile(
 _CHANGE_WORDS = re.compile(
     r"\b(?:by|more|less|additional|extra|growth|increase|difference|another|gained|lost)\b", re.I
 )
+_SHARE_WORDS = re.compile(r"\b(?:of|more|less|by|full|used|share|higher|lower|increase|growth|larger|smaller)\b", re.I)
 _SPAN_WORDS = re.compile(
     r"\b(?:after|before|later|earlier|within|over|for|during|since|in|took|lasted|until|apart|window|away)\b", re.I
 )
@@ -197,6 +198,8 @@ def _computed(figure: Figure, text: str, evidence: tuple[Fact, ...]) -> bool:
     """Return whether a figure follows from two of one piece of evidence: a factor, a share, a difference, a span."""
     if figure.dimension == "seconds" and _SPAN_WORDS.search(text) and _span(figure, evidence):
         return True
+    if figure.dimension == "share" and not _SHARE_WORDS.search(text):
+        return False
     for fact in evidence:
         figures = fact.reading.figures[:_PAIRS_MAX]
         course = fact.course
@@ -257,20 +260,16 @@ def _order(text: str, evidence: tuple[Fact, ...], facts: Facts) -> _Fault:
         old, new = read(before).figures, read(after).figures
         if not old or not new or old[-1].agrees(new[0]):
             continue
-        told = [_places(fact, old[-1], new[0]) for fact in evidence]
-        if any(told) and not any(a < b for pairs in told for a, b in pairs):
+        steps = [(read(a).figures, read(b).figures) for fact in evidence for a, b in fact.steps]
+        pairs = [(a[0], b[-1]) for a, b in steps if a and b]
+        if any(old[-1].agrees(a) and new[0].agrees(b) for a, b in pairs):
+            continue
+        if any(new[0].agrees(a) and old[-1].agrees(b) for a, b in pairs):
             return (
                 Verdict.CONTRADICTED,
                 f"the evidence has it the other way round: {new[0].text} before, {old[-1].text} after",
             )
     return None
-
-
-def _places(fact: Fact, old: Figure, new: Figure) -> list[tuple[int, int]]:
-    figures = fact.reading.figures
-    firsts = [f.at for f in figures if old.agrees(f) or f.text == old.text]
-    lasts = [f.at for f in figures if new.agrees(f) or f.text == new.text]
-    return [(a, b) for a in firsts for b in lasts if a != b]
 
 
 def _most(text: str, evidence: tuple[Fact, ...], facts: Facts) -> _Fault:

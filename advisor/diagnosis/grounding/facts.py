@@ -19,6 +19,7 @@ _SERIES = re.compile(
 _MOVE = re.compile(
     r"(?:went|rose slowly|fell slowly|rose|fell)(?: down)? (?:from (?P<old>\S+(?: [KMGT]?i?B)?) )?to (?P<new>\S+(?: [KMGT]?i?B)?)"
 )
+_KEY_CHANGE = re.compile(r"(?:— |; )[^\s;]+: (?P<old>[^;]{1,120}?) → (?P<new>[^;]{1,120}?)(?=;|$| and \d+ more)")
 _STILL = 0.1  # a series that ends within a tenth of where it began went nowhere in particular
 
 
@@ -58,6 +59,17 @@ class Fact:
             old, new = _amount(move["old"]), _amount(move["new"])
             return old, new, max(old, new)
         return None
+
+    @cached_property
+    def steps(self) -> tuple[tuple[str, str], ...]:
+        """Return what went from which value to which, as written: keys of a change, a metric's beginning and end."""
+        found = [(c["old"], c["new"]) for c in _KEY_CHANGE.finditer(self.summary)] if self.commit else []
+        series, move = _SERIES.match(self.summary), _MOVE.search(self.summary)
+        if series is not None:
+            found += [(series["first"], series["last"]), (series["first"], series["most"])]
+        elif move is not None and move["old"]:
+            found.append((move["old"], move["new"]))
+        return tuple(found)
 
     @property
     def direction(self) -> int:
@@ -118,6 +130,8 @@ def gather_facts(assessment: Assessment, services: frozenset[str], question: str
         text = "; ".join([where, *(term.why for term in hypothesis.terms)])
         for one in holders:
             told.setdefault(one, []).append(text)
+    for claim in assessment.diagnosis.claims:  # counted over several pieces by code: 14 errors of three kinds
+        told.setdefault(claim.evidence[0] if claim.evidence else "", []).append(claim.text)
     facts = {e.id: _fact(e, told.get(e.id, [])) for e in assessment.evidence}
     people = {name for f in facts.values() if f.kind == "change" for name in _people(f.summary)}
     words = {*(s.lower() for s in services), *(s.value for s in assessment.symptoms)}

@@ -53,7 +53,8 @@ _EVIDENCE_ID = re.compile(r"\b[A-Z]\d{1,4}\b")
 _INSTANT = re.compile(r"\b(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)\s?(Z|UTC|[+-]\d\d:?\d\d)?", re.I)
 _DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _CLOCK = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:\.\d+)?)?(?![\d:])\s?(?:Z|UTC)?")
-_COMMIT = re.compile(r"(?<![\w/.-])(?=[0-9a-f]*\d)[0-9a-f]{7,40}(?![\w.-])")
+# Digits alone are read as a number; that also holds where they stand for a commit, on both sides alike.
+_COMMIT = re.compile(r"(?<![\w/.-])(?=[0-9a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,40}(?![\w-])(?!\.\w)")
 _URL = re.compile(r"\b[a-z][a-z0-9+]{1,10}://[^\s'\"<>)]+", re.I)
 _ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _PATH = re.compile(r"(?<![\w.-])(?:[\w.@{}$-]+/)+[\w.@{}$-]+(?::[\w.-]+)?")
@@ -126,7 +127,7 @@ def read(text: str) -> Reading:
         for c in _CLOCK.finditer(left)
     ]
     left = _blank(_CLOCK, left)
-    commits = [found[0] for found in _COMMIT.finditer(left) if not found[0].isdigit() and not _is_word(found[0])]
+    commits = _COMMIT.findall(left)
     for pattern in (_COMMIT, _FLAG, _PATH, _VERSION, _KEY, _METRIC):
         if pattern is not _COMMIT:
             names += [
@@ -167,6 +168,8 @@ def _figure(found: re.Match[str]) -> Figure:
     places = len(mantissa.partition(".")[2])
     exponent = int(re.split("[eE]", digits)[1]) if re.search("[eE]", digits) else 0
     slack = _ROUNDED * 10.0 ** (exponent - places)
+    if 0 < abs(number) < 1:
+        slack = min(slack, _ABOUT * abs(number))  # 0.1 is a tenth, not anything from 0.05 to 0.15
     if found["about"]:
         slack = max(slack, _ABOUT * abs(number))
     values = tuple(number * scale for scale in scales)
@@ -185,10 +188,6 @@ def _instant(found: re.Match[str]) -> tuple[datetime, float] | None:
 
 def _blank(pattern: re.Pattern[str], text: str) -> str:
     return pattern.sub(lambda found: " " * len(found[0]), text)
-
-
-def _is_word(text: str) -> bool:
-    return not any(c.isdigit() for c in text)
 
 
 def _is_name(text: str, path: bool) -> bool:
