@@ -20,10 +20,9 @@ import operator
 import random
 import re
 import socket
-import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -50,12 +49,9 @@ ASKED_CHARACTERS_MAX = 120  # of a query, in a message
 SAID_CHARACTERS_MAX = 200  # of the server's own words, in a message
 WARNINGS_MAX = 20  # a server may add one for each store behind it; the first say enough
 REDIRECTS_MAX = 3  # a proxy that adds a slash needs one
-QUERY_CHARACTERS_MAX = 200_000  # a tenth of what Prometheus accepts in a body, thousands of metric names
 ERROR_BYTES_MAX = 64 * 1024  # of an error's body: a sentence, or a proxy's page
 PIECE_BYTES = 256 * 1024  # between two looks at the clock; larger ones read no faster
 BACKOFF_SECONDS = 0.2  # doubled for each attempt: a restart behind a load balancer takes about that long
-LOOKBACK_SECONDS = 300  # --query.lookback-delta, as Prometheus ships it: how long a sample stays visible
-WINDOW_POINTS = 500  # of a coarse look: 24 hours in steps of under 3 minutes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -102,27 +98,6 @@ def matcher(selector: str, name: str | None = None, **labels: str) -> str:
     if not parts and not plain:
         raise SourceRefused("a query without any matcher would read every series; name a metric or a label")
     return (name if plain and name else "") + "{" + ",".join(parts) + "}"
-
-
-def name_matcher(selector: str, names: Iterable[str]) -> str:
-    """Return a selector of several metrics of one service: ``{job="checkout",__name__=~"a|b"}``.
-
-    Args:
-        selector: Label matchers from the settings.
-        names: Metric names; sorted, each once, so that the same names give the same query.
-
-    Raises:
-        SourceRefused: No names, or more than a query may hold; ask in several queries.
-    """
-    pattern = "|".join(re.escape(name) for name in sorted(set(names)))
-    if not pattern:
-        raise SourceRefused("no metric names to ask for")
-    query = matcher(selector, __name__="").removesuffix('=""}') + f"=~{_quote(pattern)}}}"
-    if len(query) > QUERY_CHARACTERS_MAX:
-        raise SourceRefused(
-            f"the metric names make a query longer than {QUERY_CHARACTERS_MAX} characters; ask in parts"
-        )
-    return query
 
 
 def _quote(text: str) -> str:
@@ -307,64 +282,6 @@ class PrometheusMetrics:
             warnings=tuple(call.warnings),
         )
 
-    def metric_window(self, selector: str, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
-        """Return when a service's own series have data between two instants, or None.
-
-        ``up`` is looked at where the selector has one, else every series of the selector. The first instant
-        may be late by one step, which is at most 5 minutes (more only for windows of over a month); the last
-        is that of a sample.
-
-        Raises:
-            SourceError: No such answer was had.
-        """
-        call = self._call(f"the window of `{one_line(selector, ASKED_CHARACTERS_MAX)}`")
-        begin, finish = self._window(call, start, end)
-        step = max(1000, min(LOOKBACK_SECONDS * 1000, (finish - begin) // WINDOW_POINTS))
-        step = max(step, -(-(finish - begin) // self._points_max))
-        first = finish - (finish - begin) // step * step  # the grid hangs on the end: its newest sample matters
-        newest = self._range(call, f"max(timestamp({matcher(selector, 'up')}))", first, finish, step)
-        if newest and newest[0].values:
-            seen_first, seen_last = newest[0].values[0], max(newest[0].values)
-        else:
-            counted = self._range(call, f"count({matcher(selector)})", first, finish, step)
-            if not counted or not counted[0].times:
-                return None
-            seen_first, seen_last = counted[0].times[0], counted[0].times[-1]
-            name = self._any_name(call, selector, seen_last)
-            if name is not None:
-                query = f"max(timestamp({matcher(selector, name)}))"
-                sample = self._instant(call, query, seen_last)
-                seen_last = sample[0].values[-1] if sample and sample[0].values else seen_last
-        if seen_last * 1000 < begin:  # only samples from before the window were still visible in it
-            return None
-        low, high = begin / 1000, finish / 1000
-        return tuple(  # type: ignore[return-value]  # a pair in, a pair out
-            datetime.fromtimestamp(min(max(seen, low), high), UTC) for seen in (seen_first, seen_last)
-        )
-
-    def scrape_interval(self, selector: str, at: datetime) -> float | None:
-        """Return the usual seconds between two samples of a service before an instant.
-
-        None where there are too few samples to say.
-
-        Raises:
-            SourceError: No such answer was had.
-        """
-        call = self._call(f"the scrape interval of `{one_line(selector, ASKED_CHARACTERS_MAX)}`")
-        seconds = self._window(call, at, at)[0] / 1000
-        name: str | None = "up"
-        for _ in range(2):
-            # 15 minutes hold 15 samples of a usual scrape; 2 hours are for the rare one
-            for span in ("15m", "2h"):
-                found = self._instant(call, f"{matcher(selector, name)}[{span}]", seconds)
-                gaps = [b - a for s in found[:20] for a, b in itertools.pairwise(s.times)]
-                if gaps:
-                    return round(statistics.median(gaps), 3)
-            name = self._any_name(call, selector, seconds)
-            if name is None:
-                break
-        return None
-
     def build_info(self) -> PrometheusBuild:
         """Return the server's version and how long it takes to answer; proves that queries are answered.
 
@@ -394,8 +311,6 @@ class PrometheusMetrics:
 
     def _window(self, call: _Call, start: datetime, end: datetime) -> tuple[int, int]:
         """Return a window in milliseconds."""
-        if start.tzinfo is None or end.tzinfo is None:  # it would be read as local time
-            raise self._error(SourceRefused, call, "the window has no time zone", "give instants in UTC")
         if start > end:
             raise self._error(SourceRefused, call, "the window ends before it starts", "correct the window")
         return (start - _EPOCH) // _MILLISECOND, (end - _EPOCH) // _MILLISECOND
@@ -407,29 +322,15 @@ class PrometheusMetrics:
             end = min(begin + step * (self._points_max - 1), last)
             form = {"query": query, "start": _seconds(begin), "end": _seconds(end), "step": _seconds(step)}
             data = self._ask(call, "/api/v1/query_range", form)
-            self._merge(call, merged, data, "matrix", (begin - step) / 1000, (end + step) / 1000)
+            self._merge(call, merged, data, (begin - step) / 1000, (end + step) / 1000)
         return self._series(call, merged)
-
-    def _instant(self, call: _Call, query: str, at: float) -> tuple[Series, ...]:
-        merged: dict[_Key, _Samples] = {}
-        data = self._ask(call, "/api/v1/query", {"query": query, "time": f"{at:.3f}"})
-        kind = "matrix" if query.endswith("]") else "vector"
-        self._merge(call, merged, data, kind, -math.inf, at + 1)
-        return self._series(call, merged)
-
-    def _any_name(self, call: _Call, selector: str, at: float) -> str | None:
-        """Return the name of a metric that the service has at an instant."""
-        found = self._instant(call, f"topk(1, {matcher(selector)})", at)
-        return next((series.name for series in found if series.name), None)
 
     # --- reading answers ---
 
-    def _merge(
-        self, call: _Call, merged: dict[_Key, _Samples], data: Any, kind: str, earliest: float, latest: float
-    ) -> None:
+    def _merge(self, call: _Call, merged: dict[_Key, _Samples], data: Any, earliest: float, latest: float) -> None:
         """Add an answer's samples to what the chunks before it gave."""
-        if not isinstance(data, dict) or data.get("resultType") != kind or not isinstance(data.get("result"), list):
-            raise self._shape(call, f"a {kind}", data)
+        if not isinstance(data, dict) or data.get("resultType") != "matrix" or not isinstance(data.get("result"), list):
+            raise self._shape(call, "a matrix", data)
         if len(data["result"]) > self._series_max:
             what = f"{len(data['result'])} series came back, more than the limit of {self._series_max}"
             raise self._error(SourceRefused, call, what, "narrow the selector or raise limits.series_max")
@@ -439,14 +340,13 @@ class PrometheusMetrics:
                 raise self._shape(call, "an object for each series", entry)
             if "histogram" in entry or "histograms" in entry:
                 call.warnings["native histograms are not read; their series are left out"] = None
-                if "value" not in entry and "values" not in entry:
+                if "values" not in entry:
                     continue
             labels = self._labels(call, entry.get("metric"))
             if labels in seen:
                 raise self._error(SourceMalformed, call, "the same series came twice", "is a proxy merging badly?")
             seen.add(labels)
-            points = entry.get("values") if kind == "matrix" else [entry.get("value")]
-            times, values = self._columns(call, points)
+            times, values = self._columns(call, entry.get("values"))
             samples = merged.setdefault(labels, _Samples())
             before = samples.times[-1] if samples.times else earliest
             if times and not (before < times[0] and times[-1] < latest and _increasing(times)):

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.adapters import prometheus as adapter
-from advisor.adapters.prometheus import PrometheusMetrics, matcher, name_matcher
+from advisor.adapters.prometheus import PrometheusMetrics, matcher
 from advisor.errors import SettingsInvalid, SourceError, SourceMalformed, SourceRefused, SourceUnavailable
 from advisor.evidence import MetricRequest, Series, SeriesListRequest
 from tests.support.prometheus import (
@@ -175,15 +175,6 @@ def test_a_matcher_of_nothing_or_of_an_impossible_label_is_refused() -> None:
         matcher('job="a"', "up", **{"a.b": "c"})
 
 
-def test_name_matcher_is_escaped_sorted_and_bounded() -> None:
-    assert name_matcher('job="a",', ["b", "a", "b"]) == '{job="a",__name__=~"a|b"}'
-    assert name_matcher("", ["a.*", 'x"|y']) == r'{__name__=~"a\\.\\*|x\"\\|y"}'
-    with pytest.raises(SourceRefused, match="no metric names"):
-        name_matcher('job="a"', [])
-    with pytest.raises(SourceRefused, match="ask in parts"):
-        name_matcher('job="a"', (f"metric_{number:050}" for number in range(10_000)))
-
-
 # --- settings -----------------------------------------------------------------------------------------------
 
 
@@ -222,7 +213,7 @@ def test_importing_loads_no_client_library() -> None:
 
 
 def test_a_question_is_a_form_in_the_body_of_a_post() -> None:
-    long = name_matcher('job="a"', (f"metric_{number}" for number in range(3000)))
+    long = matcher('job="a"', "up", instance="|".join(f"host-{number}" for number in range(3000)))
     with scripted(EMPTY) as server:
         quick(server.url + "/prefix/").query_range(request(long))
     line, headers, _ = server.requests[0]
@@ -284,18 +275,13 @@ def test_points_lie_on_multiples_of_the_step_inside_the_window(
     assert (form["start"], form["end"], form["step"]) == asked
 
 
-def test_a_window_that_ends_before_it_starts_or_has_no_zone_is_refused_unasked() -> None:
-    naive = START.replace(tzinfo=None)
+def test_a_window_that_ends_before_it_starts_is_refused_unasked() -> None:
     with scripted(EMPTY) as server:
         source = quick(server.url)
         with pytest.raises(SourceRefused, match="ends before it starts"):
             source.query_range(request(seconds=-1))
         with pytest.raises(SourceRefused, match="ends before it starts"):
-            source.metric_window('job="a"', START, START - timedelta(seconds=1))
-        with pytest.raises(SourceRefused, match="no time zone"):
-            source.metric_window('job="a"', naive, naive)
-        with pytest.raises(SourceRefused, match="no time zone"):
-            source.scrape_interval('job="a"', naive)
+            source.list_series(SeriesListRequest(match="{a='b'}", start=START, end=START - timedelta(seconds=1)))
     assert server.requests == []
 
 
@@ -466,7 +452,6 @@ def test_no_answer_whatsoever_raises_anything_but_a_source_error() -> None:
             for question in (
                 lambda: source.query_range(request()),
                 lambda: source.list_series(SeriesListRequest(match="{a='b'}", start=START, end=START)),
-                lambda: source.scrape_interval('job="a"', START),
             ):
                 try:
                     question()
@@ -848,14 +833,6 @@ def test_real_label_values_of_any_kind_select_only_themselves(real: str, text: s
     answer = source.query_range(request(matcher('job="checkout"', "hostile", text=text), seconds=15))
     assert [one.label("text") for one in answer.series] == [text]
     assert source.query_range(request(matcher('job="checkout"', text), seconds=15)).series == ()
-    assert source.query_range(request(name_matcher('job="checkout"', [text]), seconds=15)).series == ()
-
-
-@pytest.mark.real
-def test_real_names_are_asked_for_together(real: str) -> None:
-    names = ["heap_bytes", "up", *(f"absent_{number}" for number in range(3000))]
-    answer = PrometheusMetrics(real).query_range(request(name_matcher('job="checkout"', names)))
-    assert [one.name for one in answer.series] == ["heap_bytes", "up", "up"]
 
 
 @pytest.mark.real
@@ -879,43 +856,6 @@ def test_real_series_are_listed(real: str) -> None:
     assert not listed.truncated
     assert source.list_series(ask.model_copy(update={"limit": 2})).series == listed.series[:2]
     assert source.list_series(ask.model_copy(update={"match": '{job="absent"}'})).series == ()
-
-
-@pytest.mark.real
-def test_the_real_window_of_a_service_is_found(real: str) -> None:
-    source = PrometheusMetrics(real)
-    day = timedelta(days=1)
-    found = source.metric_window('job="checkout"', START - day, START + day)
-    assert found is not None
-    assert START <= found[0] <= START + timedelta(minutes=6)
-    assert found[1] == START + timedelta(hours=1)  # the newest sample itself
-    assert source.metric_window('job="checkout"', START + timedelta(minutes=10), START + timedelta(minutes=20)) == (
-        START + timedelta(minutes=10),
-        START + timedelta(minutes=20),
-    )
-    assert source.metric_window('job="absent"', START - day, START + day) is None
-    assert source.metric_window('job="checkout"', START - day, START - timedelta(hours=1)) is None
-    late = START + timedelta(hours=1, minutes=2)  # only a stale sample is still visible
-    assert source.metric_window('job="checkout"', late, late + timedelta(minutes=10)) is None
-    month = source.metric_window('job="checkout"', START - 31 * day, START + day)
-    assert month is not None and month[1] == START + timedelta(hours=1)
-
-
-@pytest.mark.real
-def test_the_real_window_of_a_service_without_up_is_found(real: str) -> None:
-    source = PrometheusMetrics(real)
-    found = source.metric_window('app="batch"', START, START + timedelta(hours=24))
-    assert found is not None
-    assert START + timedelta(seconds=600) <= found[0] <= START + timedelta(seconds=900)
-    assert found[1] == START + timedelta(seconds=660)
-
-
-@pytest.mark.real
-def test_the_real_scrape_interval_is_estimated(real: str) -> None:
-    source = PrometheusMetrics(real)
-    assert source.scrape_interval('job="checkout"', START + timedelta(minutes=30)) == 15.0
-    assert source.scrape_interval('app="batch"', START + timedelta(seconds=700)) == 30.0
-    assert source.scrape_interval('job="checkout"', START - timedelta(days=1)) is None
 
 
 @pytest.mark.real
