@@ -21,8 +21,6 @@ from advisor.change import PUSH_ROUTE, Change, DeliveryRecords, DeliveryTarget, 
 from advisor.errors import ApprovalMissing, ChangeCollision, ChangeConflict, ChangeRefused, SourceRefused, one_line
 from advisor.playbook import Action, VerificationPlan
 from advisor.proposal import (
-    AUTHOR_EMAIL,
-    AUTHOR_NAME,
     ChangeTarget,
     Draft,
     Guardrail,
@@ -78,14 +76,12 @@ class RollbackPlan(Record):
         proposal: With ``rolls_back`` set; shown, approved and delivered as any other.
         restored: Files that get back exactly the bytes they had before the change.
         kept: Files that were edited since: those edits stay, the change's own lines are taken back.
-        candidate: A commit with the result, on no branch: what the next plan of an incident stands on.
     """
 
     change_id: str
     proposal: Proposal
     restored: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
-    candidate: str = ""
 
 
 def plan_rollback(
@@ -140,8 +136,7 @@ def plan_rollback(
     if not patch:
         raise ChangeRefused(f"rollback of {change.id}: {change.branch} ({head[:12]}) is already without it")
     restored, kept = _check_restored(repository, change, before, after, head, tree)
-    candidate = repository.commit_tree(tree, head, f"Candidate of {proposal_id}", AUTHOR_NAME, AUTHOR_EMAIL, now)
-    forward = repository.apply_inverse(head, candidate, candidate)
+    forward = repository.apply_inverse(head, tree, tree)
     if repository.diff(head, forward):
         raise ChangeRefused(f"rollback of {change.id}: it could not be rolled back itself; not done")
     draft = Draft(
@@ -174,7 +169,7 @@ def plan_rollback(
         guardrails=(Guardrail(name="recorded_inverse", passed=True, detail=f"the inverse of {change.commit}"),),
         shown=render_diff(patch, redact),
     )
-    return RollbackPlan(change_id=change.id, proposal=proposal, restored=restored, kept=kept, candidate=candidate)
+    return RollbackPlan(change_id=change.id, proposal=proposal, restored=restored, kept=kept)
 
 
 def roll_back(

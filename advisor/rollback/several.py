@@ -63,7 +63,10 @@ class Stopped(ChangeConflict):
 
 
 def plan_several(
-    incident_id: str, changes: Sequence[Change], plan_one: Callable[[Change, str | None], RollbackPlan]
+    incident_id: str,
+    changes: Sequence[Change],
+    plan_one: Callable[[Change, str | None], RollbackPlan],
+    candidate_of: Callable[[RollbackPlan], str],
 ) -> SeveralPlan:
     """Return the plans for an incident's changes.
 
@@ -71,6 +74,7 @@ def plan_several(
         incident_id: Whose changes.
         changes: Those that stand on a branch, the newest first.
         plan_one: Plans one change on a commit, or on the head of its branch where None is given.
+        candidate_of: Makes a commit with a plan's result, on no branch: what the next plan stands on.
     """
     plans: list[RollbackPlan] = []
     left: list[Left] = []
@@ -81,11 +85,11 @@ def plan_several(
             continue
         try:
             plan = plan_one(change, standing.get(change.repository.name))
+            standing[change.repository.name] = candidate_of(plan)
         except AdvisorError as error:
             left.append(Left(change_id=change.id, reason=str(error)))
             continue
         plans.append(plan)
-        standing[change.repository.name] = plan.candidate
     return SeveralPlan(incident_id=incident_id, changes=tuple(changes), plans=tuple(plans), left=tuple(left))
 
 

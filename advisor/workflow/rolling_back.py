@@ -11,6 +11,7 @@ from advisor.approval import check_person
 from advisor.change import Change, ChangeKind
 from advisor.errors import AdvisorError, AuditError, ChangeConflict, RecordUnknown, SourceError, StoreError, one_line
 from advisor.lifecycle import ON_BRANCH, State
+from advisor.proposal import AUTHOR_EMAIL, AUTHOR_NAME
 from advisor.redaction import redact
 from advisor.values import Record, digest
 from advisor.workflow.deciding import Sign
@@ -218,7 +219,13 @@ class RollingBack(Undoing):
             return self._plan(known[change.id], standing_on or heads[name])
 
         changes = [each.change for each in known.values()]
-        return plan_several(changes[0].incident_id, changes, plan_one)
+        return plan_several(changes[0].incident_id, changes, plan_one, self._candidate_of)
+
+    def _candidate_of(self, plan: RollbackPlan) -> str:
+        proposal = plan.proposal
+        return self.repository(proposal.repository.name).commit_tree(
+            proposal.tree, proposal.base, f"Candidate of {proposal.id}", AUTHOR_NAME, AUTHOR_EMAIL, proposal.created_at
+        )
 
     def roll_back_incident(
         self, plan: SeveralPlan, person: str, comment: str = "", sign: Sign | None = None

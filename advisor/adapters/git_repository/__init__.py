@@ -8,7 +8,7 @@ It decides nothing: what to revert, who agreed and whether it helped are the bus
 `workflow` (as a `ChangeSource`, and by proposal, change and rollback through it).
 
 The modules, from below: `failures` and `runner` (running git), `output` and `objects` (what it says), `paths`,
-`remote` and `clone` (our copy), `values` and `history` (reading), `trees` (building), `undo`, `delivery`, `bundles`.
+`remote` and `clone` (our copy), `values` and `history` (reading), `trees` (building), `packing` and `undo`, `delivery`, `bundles`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from advisor.adapters.git_repository.failures import Failure, GitFailed, hide_cr
 from advisor.adapters.git_repository.history import History
 from advisor.adapters.git_repository.objects import Kept
 from advisor.adapters.git_repository.output import CommitLine, instant, kind_of
+from advisor.adapters.git_repository.packing import GitObject
 from advisor.adapters.git_repository.paths import check_branch, check_path, check_url
 from advisor.adapters.git_repository.programs import check_programs
 from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX
 from advisor.adapters.git_repository.trees import Inverse, entries_at
-from advisor.adapters.git_repository.undo import GitObject, MadeCommit
+from advisor.adapters.git_repository.undo import MadeCommit
 from advisor.adapters.git_repository.values import ConfigReader
 from advisor.change import Landing
 from advisor.errors import ChangeRefused, SettingsInvalid, SourceRefused, one_line

@@ -11,10 +11,7 @@ Our own commits are found again by their author and trailers; what they say is f
 
 from __future__ import annotations
 
-import hashlib
-import struct
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,22 +19,14 @@ from advisor.adapters.git_repository.clone import Clone
 from advisor.adapters.git_repository.failures import GitFailed
 from advisor.adapters.git_repository.objects import ObjectReader
 from advisor.adapters.git_repository.output import ABSENT, FOLDER, Entry, check_id, parse_raw_tree
+from advisor.adapters.git_repository.packing import GitObject, object_of, pack_of
 from advisor.adapters.git_repository.runner import EMPTY_TREE, OBJECT_ID
 from advisor.adapters.git_repository.trees import sides_of, steps_back, tree_with
 from advisor.errors import ChangeConflict, ChangeRefused, SourceMalformed, one_line
 
 OBJECTS_BYTES_MAX = 32 * 1024 * 1024  # a folder of 100,000 files, before and after, is 9 MB; files have 1 MiB at most
-_PACK_TYPES = {"tree": 2, "blob": 3}  # of git's pack format
 _OURS = "--author=<ops-advisor@advisor.invalid>"
 _FIELDS = "%H%x00%P%x00%T%x00%ct%x00%an <%ae>%x00%B"
-
-
-class GitObject(NamedTuple):
-    """A tree or blob as git stores it, without header."""
-
-    kind: str
-    id: str
-    content: bytes
 
 
 class MadeCommit(NamedTuple):
@@ -112,7 +101,7 @@ def add_objects(clone: Clone, objects: Sequence[GitObject]) -> None:
     with clone.explained("putting back what a change replaced"):
         missing = [each for each in objects if not clone.objects.has(each.id, each.kind)]
         if missing:
-            clone.git.run("unpack-objects", "-q", stdin=_pack(missing))
+            clone.git.run("unpack-objects", "-q", stdin=pack_of(missing))
 
 
 def graft_step(clone: Clone, before: str, after: str, onto_commit: str) -> tuple[str, str]:
@@ -142,35 +131,13 @@ def check_object(found: GitObject) -> None:
     Raises:
         SourceMalformed: It is something else, or a tree that cannot be read.
     """
-    if found.kind not in _PACK_TYPES or not OBJECT_ID.fullmatch(found.id):
+    if found.kind not in ("tree", "blob") or not OBJECT_ID.fullmatch(found.id):
         raise SourceMalformed(f"undo data: {one_line(found.kind, 20)} {one_line(found.id, 50)} is no tree or blob")
-    header = f"{found.kind} {len(found.content)}".encode() + b"\0"
-    if hashlib.sha1(header + found.content, usedforsecurity=False).hexdigest() != found.id:
+    if object_of(found.kind, found.content) != found:
         raise SourceMalformed(f"undo data: {found.kind} {found.id[:12]} has other content than its id says")
     if found.kind == "tree":
         for _name, entry in parse_raw_tree(found.content):
             check_id(entry.id)
-
-
-def _pack(objects: Sequence[GitObject]) -> bytes:
-    """Return the objects as one pack, undeltified.
-
-    Source: gitformat-pack: "PACK", version 2, number of objects; each a type and size, then zlib data; SHA-1 of it all.
-    """
-    parts = [b"PACK" + struct.pack(">II", 2, len(objects))]
-    for each in objects:
-        size = len(each.content)
-        byte = _PACK_TYPES[each.kind] << 4 | size & 15
-        size >>= 4
-        header = bytearray()
-        while size:
-            header.append(byte | 128)
-            byte = size & 127
-            size >>= 7
-        header.append(byte)
-        parts += [bytes(header), zlib.compress(each.content)]
-    body = b"".join(parts)
-    return body + hashlib.sha1(body, usedforsecurity=False).digest()
 
 
 def our_commits(clone: Clone, limit: int) -> tuple[MadeCommit, ...]:
