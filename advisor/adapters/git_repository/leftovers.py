@@ -23,7 +23,7 @@ SCRATCH_SECONDS = 3600.0  # far beyond any deadline of a git command that works 
 LOOSE_MAX = 20_000  # objects of ours that are saved from a damaged copy
 LOOSE_BYTES_MAX = 16 * 1024 * 1024
 _PAUSE_SECONDS = 0.01
-_SCRATCH = ("index-*", "merge-*", "tmp??????", "tmp????????")  # of `trees`: private indexes, texts to be merged
+_SCRATCH = ("trees-*", "merge-*", "tmp??????", "tmp????????")  # of `trees`: trees to be written, texts to be merged
 _SEEN_AT_ONCE = ("packed-refs.lock", "shallow.lock", "config.lock", "HEAD.lock")
 
 

@@ -8,6 +8,7 @@ this folder.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -236,6 +237,14 @@ class ObjectReader:
                     self._folders.popitem(last=False)
         return found
 
+    def raw_tree(self, tree: str) -> bytes:
+        """Return the bytes of a tree itself.
+
+        Raises:
+            GitFailed: It is missing or damaged.
+        """
+        return self._content(tree, "tree")
+
     def size(self, blob: str) -> int:
         """Return the bytes of a blob.
 
@@ -271,7 +280,12 @@ class ObjectReader:
             raise GitFailed(Failure.TOO_LARGE, f"object {object_id} has {size} bytes")
         with self._processes.asking("--batch", object_id) as process:
             self._expect(process, object_id, kind)
-            return process.read_exactly(size + 1)[:-1]
+            content = process.read_exactly(size + 1)[:-1]
+        # A repository by path was copied as it lies there, and git believes the name of a file: what is read here is what
+        # an approver is shown, and what an edit is made from.
+        if hashlib.sha1(f"{kind} {size}\0".encode() + content, usedforsecurity=False).hexdigest() != object_id:
+            raise GitFailed(Failure.CORRUPT, f"object {object_id} holds something else: hash mismatch")
+        return content
 
     def _measure(self, object_id: str, kind: str) -> int:
         known = self._sizes.get(object_id) if kind == "blob" else None

@@ -106,18 +106,24 @@ def parse_log(tokens: Iterator[bytes]) -> Iterator[Commit]:
         yield Commit(commit, tuple(parents.split()), _seconds(committed), _seconds(authored), author, subject)
 
 
-def parse_deltas(tokens: Iterator[bytes]) -> Iterator[Delta]:
+def parse_deltas(tokens: Iterator[bytes], errors: str = "replace") -> Iterator[Delta]:
     """Yield the differences of one pair that was asked for with `RAW_DIFF`."""
     for token in tokens:
         if token.startswith(b":"):
-            yield parse_delta(token, tokens)
+            yield parse_delta(token, tokens, errors)
 
 
-def parse_delta(token: bytes, tokens: Iterator[bytes]) -> Delta:
-    """Return the difference that begins with a token; the paths are the next tokens."""
+def parse_delta(token: bytes, tokens: Iterator[bytes], errors: str = "replace") -> Delta:
+    """Return the difference that begins with a token; the paths are the next tokens.
+
+    Args:
+        token: Modes, ids and status.
+        tokens: The paths, and what comes after them.
+        errors: What becomes of bytes in a path that are no UTF-8: to be shown, or kept as they are.
+    """
     old_mode, new_mode, old_blob, new_blob, status = token[1:].decode("ascii", "replace").split(" ")
-    first = next(tokens, b"").decode("utf-8", "replace")
-    second = next(tokens, b"").decode("utf-8", "replace") if status[:1] in "RC" else first
+    first = next(tokens, b"").decode("utf-8", errors)
+    second = next(tokens, b"").decode("utf-8", errors) if status[:1] in "RC" else first
     return Delta(status[:1], second, first, old_mode, new_mode, old_blob, new_blob)
 
 

@@ -7,6 +7,7 @@ by name. Called by `trees`, before a tree is written.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
@@ -39,6 +40,9 @@ def check_places(objects: ObjectReader, treeish: str, written: Mapping[str, Entr
             here = fresh.get(tuple(parts[:depth]), set())
             names: Mapping[bytes, Entry] = objects.folder(folder) if folder is not None else {}
             if folder is not None and folder not in folded:
+                if odd := _odd_entry(objects.raw_tree(folder)):
+                    where = "/".join(parts[:depth]) or "the top folder"
+                    raise ChangeRefused(f"path {_shown(path)} is not written: {where} holds {odd}")
                 folded[folder] = _by_fold(name.decode("utf-8", "surrogateescape") for name in names)
             same = [*(folded[folder].get(fold(part), ()) if folder is not None else ()), *here]
             other = next((name for name in same if name != part and fold(name) == fold(part)), None)
@@ -58,6 +62,32 @@ def fold(name: str) -> str:
         return name.lower().rstrip(". ")
     plain = unicodedata.normalize("NFKC", name.translate(_IGNORED)).casefold()
     return unicodedata.normalize("NFKC", plain).rstrip(". ")
+
+
+def _odd_entry(tree: bytes) -> str:
+    """Return what a folder holds that git would not have put there: it could not be written again as it is."""
+    previous = b""
+    rows: set[bytes] = set()
+    for mode, name in _ROW.findall(tree):
+        order = name + (b"/" if mode == b"40000" else b"")
+        if mode not in _MODES:
+            return f"an entry of mode {one_line(ascii(mode.decode('ascii', 'replace')), 40)}"
+        if name in (b"", b".", b"..") or b"/" in name or _is_gits(name):
+            return f"an entry named {_shown(name.decode('utf-8', 'surrogateescape'))}"
+        if name in rows or order < previous:
+            return f"an entry {_shown(name.decode('utf-8', 'surrogateescape'))} twice or out of order"
+        rows.add(name)
+        previous = order
+    return ""
+
+
+_ROW = re.compile(rb"([^ \0]*) ([^\0]*)\0.{20}", re.DOTALL)
+_MODES = frozenset((b"40000", b"100644", b"100755", b"120000", b"160000"))
+
+
+def _is_gits(name: bytes) -> bool:
+    word = fold(name.decode("utf-8", "surrogateescape"))
+    return word == ".git" or re.fullmatch(r"git~\d+", word) is not None
 
 
 def _by_fold(names: Iterable[str]) -> dict[str, list[str]]:

@@ -16,11 +16,10 @@ from pathlib import Path
 
 from advisor.adapters.git_repository.clone import Clone
 from advisor.adapters.git_repository.failures import Failure, GitFailed
-from advisor.adapters.git_repository.objects import Kept
+from advisor.adapters.git_repository.objects import Kept, ObjectReader
 from advisor.adapters.git_repository.output import (
     ABSENT,
     FOLDER,
-    NO_OBJECT,
     RAW_DIFF,
     Commit,
     Delta,
@@ -108,7 +107,7 @@ def apply_inverse(clone: Clone, before: str, after: str, onto_commit: str, since
     for each in (before, after):
         if each != EMPTY_TREE:
             clone.require(each, "tree")
-    clone.require(onto_commit)
+    clone.require(onto_commit, "tree")  # a tree will do: it is rehearsed on one before there is a commit
     with clone.explained("taking a change back"):
         deltas = steps_back(clone, before, after)
         for delta in deltas:
@@ -159,7 +158,11 @@ def inverse_state(clone: Clone, before: str, after: str, onto_commit: str) -> di
 def steps_back(clone: Clone, before: str, after: str) -> list[Delta]:
     """Return the differences of a step, each running backwards: from after it to before it."""
     raw = clone.git.run(*RAW_DIFF, "--no-renames", "--end-of-options", after, before)
-    return list(parse_deltas(iter(raw.split(b"\0"))))
+    deltas = list(parse_deltas(iter(raw.split(b"\0")), errors="surrogateescape"))
+    for delta in deltas:
+        if not delta.path.isascii():
+            check_path(delta.path)  # bytes that are no text would be looked up under another name, and not found
+    return deltas
 
 
 def _state_of(clone: Clone, delta: Delta, current: Entry | None) -> Inverse:
@@ -244,25 +247,89 @@ def _write_blob(clone: Clone, content: bytes) -> str:
 
 
 def tree_with(clone: Clone, treeish: str, entries: Mapping[str, Entry | None]) -> str:
-    """Return the tree with entries replaced, added or (None) deleted.
+    """Return the tree with entries replaced, added or (None) deleted; every other entry keeps its bytes.
+
+    Only the folders on the way to the entries are written, and no index: whatever else the repository holds, odd names in
+    other folders or a hundred thousand files, is neither read nor touched.
 
     Raises:
-        ChangeRefused: A name beside it would be the same file on some file system.
-        GitFailed: A folder stands where an entry belongs, or a file where its folder would.
+        ChangeRefused: A name beside an entry would be the same file on some file system, or is none that git would make.
+        GitFailed: A tree cannot be read, or our copy cannot be written.
     """
-    check_places(clone.objects, treeish, entries)
-    with tempfile.TemporaryDirectory(prefix="index-", dir=clone.directory) as folder:
-        private = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        clone.git.run("read-tree", f"{treeish}^{{tree}}", environment=private)
-        lines = b"".join(
-            f"{entry.mode if entry else '0'} {entry.id if entry else NO_OBJECT}\t{path}\0".encode()
-            # Deletions first: a file may make room for a folder of its name, or the reverse.
-            for path, entry in sorted(entries.items(), key=lambda item: (item[1] is not None, item[0]))
-        )
-        if lines:
-            clone.git.run("update-index", "-z", "--index-info", stdin=lines, environment=private)
-        tree = one_id(clone.git.run("write-tree", environment=private))
-    return tree
+    objects = clone.objects
+    check_places(objects, treeish, entries)
+    edits: dict[Folder, dict[bytes, Entry | None]] = {(): {}}
+    for path, entry in entries.items():
+        parts = tuple(path.encode().split(b"/"))
+        for depth in range(len(parts)):
+            edits.setdefault(parts[:depth], {})
+        edits[parts[:-1]][parts[-1]] = entry
+    fresh: dict[str, bytes] = {}
+    made: dict[Folder, Entry | None] = {}
+    for folder in sorted(edits, key=len, reverse=True):
+        below = {name[-1]: entry for name, entry in made.items() if name[:-1] == folder and name}
+        made[folder] = _folder_with(_rows_at(objects, treeish, folder), below, edits[folder], fresh)
+    _write_trees(clone, fresh)
+    root = made[()]
+    return root.id if root is not None else EMPTY_TREE
+
+
+Folder = tuple[bytes, ...]
+
+
+def _rows_at(objects: ObjectReader, treeish: str, folder: Folder) -> dict[bytes, Entry]:
+    at: str | None = objects.tree_of(treeish)
+    for part in folder:
+        entry = objects.folder(at).get(part) if at is not None else None
+        at = entry.id if entry is not None and entry.mode == FOLDER else None
+    return objects.folder(at) if at is not None else {}
+
+
+def _folder_with(
+    rows: Mapping[bytes, Entry],
+    below: Mapping[bytes, Entry | None],
+    edits: Mapping[bytes, Entry | None],
+    fresh: dict[str, bytes],
+) -> Entry | None:
+    """Return a folder with what its sub-folders and its files become; None if nothing is left in it."""
+    kept = dict(rows)
+    for name, entry in edits.items():  # first, so that a file may make room for a folder of its name
+        if entry is None:
+            kept.pop(name, None)
+    for name, entry in below.items():
+        if entry is not None:
+            kept[name] = entry
+        elif name in kept and kept[name].mode == FOLDER:
+            del kept[name]
+    for name, entry in edits.items():
+        if entry is not None:
+            if name in kept and kept[name].mode == FOLDER:
+                raise ChangeRefused(f"{one_line(ascii(name), 100)} is a folder, only regular files are written")
+            kept[name] = entry
+    if not kept:
+        return None
+    # Git's order: a folder sorts as if its name ended in a slash.
+    ordered = sorted(kept.items(), key=lambda row: row[0] + (b"/" if row[1].mode == FOLDER else b""))
+    content = b"".join(e.mode.lstrip("0").encode() + b" " + name + b"\0" + bytes.fromhex(e.id) for name, e in ordered)
+    tree = hashlib.sha1(b"tree %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    fresh[tree] = content
+    return Entry(FOLDER, tree)
+
+
+def _write_trees(clone: Clone, fresh: Mapping[str, bytes]) -> None:
+    wanted = {tree: content for tree, content in fresh.items() if not clone.objects.has(tree, "tree")}
+    if not wanted:
+        return
+    with tempfile.TemporaryDirectory(prefix="trees-", dir=clone.directory) as folder:
+        files = []
+        for tree, content in wanted.items():
+            file = Path(folder) / tree
+            file.write_bytes(content)
+            files.append(str(file))
+        names = "".join(f"{file}\n" for file in files).encode()
+        out = clone.git.run("hash-object", "-w", "-t", "tree", "--no-filters", "--stdin-paths", stdin=names)
+    if out.decode("ascii", "replace").split() != list(wanted):
+        raise GitFailed(Failure.CORRUPT, "git wrote another tree than it was given: hash mismatch")
 
 
 def sides_of(delta: Delta) -> tuple[Entry | None, Entry | None]:
