@@ -36,7 +36,7 @@ _CLOSING = re.compile(
     r"(?=\W{1,5}(?:issues?\W{1,5})?(?:[\w./-]*[#!&%$~]|[A-Za-z][A-Za-z0-9_]*-\d|https?:))",
     re.IGNORECASE,
 )
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~^$])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~^$])")
 
 
 def prepare_commit(proposal: Proposal, grant: Grant, signed: bool = False) -> CommitPlan:
@@ -135,7 +135,8 @@ def inert(text: str) -> str:
 def in_markdown(text: str) -> str:
     """Return one line of text that a forge shows as it is, inert as well."""
     text = _MARKDOWN.sub(r"\\\1", inert(text))
-    return text.replace("://", ":\\//").replace("www.", "www\\.").replace("&", "&amp;")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("://", ":\\//").replace("www.", "www\\.")
 
 
 def _apart(match: re.Match[str]) -> str:
