@@ -343,8 +343,6 @@ def _objects(text: str) -> list[str]:
     read already; the number of tries is bounded, so that a megabyte of braces ends at once.
     """
     stripped = text.strip()
-    if stripped.startswith("{") and stripped.endswith("}"):
-        return [stripped]
     decoder = json.JSONDecoder()
     out: list[str] = []
     at, tries = text.find("{"), 0
@@ -357,4 +355,4 @@ def _objects(text: str) -> list[str]:
             continue
         out.append(text[at:end])
         at = text.find("{", end)
-    return out
+    return out or ([stripped] if stripped.startswith("{") else [])
