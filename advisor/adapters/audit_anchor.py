@@ -34,6 +34,7 @@ ROOTS = {"tag": "refs/tags/advisor-audit", "note": "refs/notes/advisor-audit"}
 ANCHORS_MAX = 200_000  # hourly for twenty years
 _NAME, _MAIL = "ops-advisor", "ops-advisor@advisor.invalid"
 _ANCHOR_CHARACTERS_MAX = 2000
+_SIGNATURE = b"-----BEGIN SSH SIGNATURE-----"
 
 
 class AuditAnchors:
@@ -112,11 +113,17 @@ class AuditAnchors:
         sign = self._signing("commit") if self._kind == "note" else []
         commit = self._id(*self._with_key(), "commit-tree", *sign, tree, stdin=message, dated=anchor)
         if self._kind == "note":
-            return commit
+            return self._signed(commit)
         tag = ref.removeprefix("refs/tags/")
         fixed = ("tag", "--force", "--cleanup=verbatim", *self._signing("tag"), "--file=-", "--", tag, commit)
         self._git.run(*self._with_key(), *fixed, stdin=message, environment=_dates(anchor))
-        return self._id("rev-parse", "--verify", "--end-of-options", ref)
+        return self._signed(self._id("rev-parse", "--verify", "--end-of-options", ref))
+
+    def _signed(self, made: str) -> str:
+        # git 2.39 makes an unsigned tag, with exit code 0, where the key cannot be read.
+        if self._signing_key is not None and _SIGNATURE not in self._git.run("cat-file", "-p", made):
+            raise GitFailed(Failure.UNKNOWN, f"the anchor was not signed; check signing_key_file {self._signing_key}")
+        return made
 
     def _with_key(self) -> list[str]:
         if self._signing_key is None:
