@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, Pool, insert, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -23,7 +22,7 @@ from advisor.store import postgresql, sqlite
 from advisor.store.schema import MIGRATIONS, SCHEMA_VERSION, Migrations, audit_head, meta, metadata
 
 # Waits between looks at a server whose answer to a COMMIT was lost: a restart takes seconds.
-_SETTLE_WAITS = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
+_SETTLE_WAITS = (0.0, 0.2, 0.5, 1.0, 2.0)
 _QUEUE_TABLES = "procrastinate_"  # the queue may live in the same database
 
 
@@ -70,9 +69,8 @@ class Database:
         Raises:
             StoreError: It cannot be read.
         """
-        options = postgresql.reading_options() if self.is_server else {}
         try:
-            with self._connected(options) as connection, connection.begin():
+            with self._connected() as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
             raise self.explain(error) from error
@@ -86,10 +84,9 @@ class Database:
             CommitLost: The connection went while it was being kept.
             StoreError: It cannot be written; nothing was.
         """
-        options = postgresql.writing_options() if self.is_server else {"advisor_writes": True}
         committing = False
         try:
-            with self._connected(options) as connection, connection.begin():
+            with self._connected() as connection, connection.execution_options(advisor_writes=True).begin():
                 yield connection
                 committing = True
         except SQLAlchemyError as error:
@@ -138,14 +135,14 @@ class Database:
         """Give back the connections."""
         self._engine.dispose()
 
-    def _connected(self, options: Mapping[str, Any]) -> Connection:
+    def _connected(self) -> Connection:
         if self._process != os.getpid() and (self.is_server or self.path is not None):
             # Two processes on one connection would read each other's answers. The parent's are left alone: closing
             # them here would close them there.
             self._inherited.append(self._engine.pool)
             self._engine.dispose(close=False)
             self._process = os.getpid()
-        return self._engine.connect().execution_options(**options)
+        return self._engine.connect()
 
 
 def open_database(

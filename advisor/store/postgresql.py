@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -53,6 +51,7 @@ _BROKEN = {
     "22P05": "its encoding is not UTF8; make a database with ENCODING 'UTF8'",
 }
 _SETTINGS = {
+    "3F000": "the role may not do that; give it CREATE on the schema, or make it the owner of the database",
     "42501": "the role may not do that; give it CREATE on the schema, or make it the owner of the database",
 }
 # Two transactions in each other's way, or a connection that went: undone for certain, so the step is taken again.
@@ -131,19 +130,6 @@ def parse_address(url: str) -> URL:
     return address
 
 
-def reading_options() -> Mapping[str, Any]:
-    """Return the execution options of a transaction that only reads."""
-    return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-
-
-def writing_options() -> Mapping[str, Any]:
-    """Return the execution options of a transaction that writes.
-
-    Each statement must see what was committed before the lock was had, so the snapshot is not that of the beginning.
-    """
-    return {"isolation_level": "READ COMMITTED", "advisor_writes": True}
-
-
 def explain(error: SQLAlchemyError, shown: str, engine: Engine) -> AdvisorError | None:
     """Return a failure of PostgreSQL as one line that says what to do; None for one that has no name of its own."""
     if not isinstance(error, DBAPIError):
@@ -183,9 +169,11 @@ def _is_from_connecting(error: DBAPIError) -> bool:
 
 def _listen(engine: Engine, busy_seconds: float) -> None:
     milliseconds = max(1, int(busy_seconds * 1000))
-    # One question and one answer for all of it. A server told to lose acknowledged commits in a crash is told otherwise
+    # One question and one answer for all of it. Each statement must see what was committed before the lock was had, so
+    # the snapshot is not that of the beginning. A server told to lose acknowledged commits in a crash is told otherwise
     # for ours; a stricter choice than ours stays.
-    begin = (
+    write = (
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
         f"SET LOCAL lock_timeout = {milliseconds};"
         f"SET LOCAL statement_timeout = {milliseconds + 1000 * IDLE_SECONDS};"
         f"SET LOCAL idle_in_transaction_session_timeout = {1000 * IDLE_SECONDS};"
@@ -195,5 +183,5 @@ def _listen(engine: Engine, busy_seconds: float) -> None:
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        if connection.get_execution_options().get("advisor_writes"):
-            connection.exec_driver_sql(begin)
+        writes = connection.get_execution_options().get("advisor_writes")
+        connection.exec_driver_sql(write if writes else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
