@@ -32,7 +32,17 @@ from advisor.evidence import (
     SeriesListAnswer,
     SeriesListRequest,
 )
-from advisor.model_port import LanguageModel, ModelReply, ModelRequest, ModelUsage
+from advisor.model_port import (
+    Conversant,
+    ConversationEvent,
+    ConversationLimits,
+    LanguageModel,
+    Message,
+    ModelReply,
+    ModelRequest,
+    ModelUsage,
+    Tool,
+)
 from advisor.values import Record, canonical_json
 
 SCHEMA = "advisor.bundle/v1"
@@ -209,6 +219,78 @@ class RecordedModel:
             self._usage = self._usage.plus(reply.usage)
             return reply
         return _record(self._tape, "model", request, self._inner.ask)
+
+
+class ToolCall(Record):
+    """One call of a tool, as it was made."""
+
+    tool: str
+    arguments: dict[str, Any]
+
+
+class ConversationQuestion(Record):
+    """What a conversation with tools was about."""
+
+    system: str
+    messages: tuple[Message, ...]
+    tools: tuple[str, ...]
+    limits: ConversationLimits
+
+
+class ConversationAnswer(Record):
+    """How it went: which tools were called, and the last words."""
+
+    reply: ModelReply
+    calls: tuple[ToolCall, ...] = ()
+
+
+class RecordedConversant:
+    """A conversation whose calls of tools are written to a tape as they are made, or made again as they stand on it.
+
+    What a tool says is not on this exchange: a tool asks sources that are recorded themselves, so it says the same again.
+    """
+
+    SOURCE = "model.conversation"
+
+    def __init__(self, tape: Tape, inner: Conversant | None) -> None:
+        """Wrap a model, or replay without one."""
+        self._tape, self._inner = tape, inner
+
+    def converse(
+        self,
+        system: str,
+        messages: tuple[Message, ...],
+        tools: tuple[Tool, ...],
+        limits: ConversationLimits,
+        told: Callable[[ConversationEvent], None],
+    ) -> ModelReply:
+        """Return the final answer."""
+        question = ConversationQuestion(
+            system=system, messages=messages, tools=tuple(t.name for t in tools), limits=limits
+        )
+        if self._inner is None:
+            answer = _play(self._tape, self.SOURCE, question, ConversationAnswer)
+            known = {tool.name: tool for tool in tools}
+            for call in answer.calls:
+                tool = known.get(call.tool)
+                if tool is not None:
+                    tool.run(tool.arguments.model_validate(call.arguments))
+            return answer.reply
+        inner = self._inner
+        calls: list[ToolCall] = []
+
+        def recorded(tool: Tool) -> Tool:
+            def run(arguments: Any) -> str:
+                calls.append(ToolCall(tool=tool.name, arguments=arguments.model_dump(mode="json")))
+                return tool.run(arguments)
+
+            return Tool(tool.name, tool.description, tool.arguments, run)
+
+        def ask(_question: ConversationQuestion) -> ConversationAnswer:
+            reply = inner.converse(system, messages, tuple(recorded(t) for t in tools), limits, told)
+            return ConversationAnswer(reply=reply, calls=tuple(calls))
+
+        return _record(self._tape, self.SOURCE, question, ask).reply
 
 
 class Bundle:

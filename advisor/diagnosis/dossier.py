@@ -268,7 +268,12 @@ def _ranked(assessment: Assessment) -> tuple[Evidence, ...]:
             cited.setdefault(one, HYPOTHESES_SHOWN)
     far = HYPOTHESES_SHOWN + 1
     order = {e.id: number for number, e in enumerate(assessment.evidence)}
-    return tuple(sorted(assessment.evidence, key=lambda e: (cited.get(e.id, far), _outside(e), order[e.id])))
+    return tuple(sorted(assessment.evidence, key=lambda e: (_rank_of(e, cited, far), _outside(e), order[e.id])))
+
+
+def _rank_of(evidence: Evidence, cited: dict[str, int], far: int) -> int:
+    """Return a piece's place: what was asked for by name stands before all."""
+    return -1 if evidence.subject.startswith("asked:") else cited.get(evidence.id, far)
 
 
 def _outside(evidence: Evidence) -> bool:

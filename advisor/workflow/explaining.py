@@ -69,13 +69,35 @@ class Explaining(Parts):
             return Explained(assessment, None, ModelUsage())
         if progress:
             progress("model", "reading")
-        dossier = write_dossier(incident, coverage, assessment, playbook, self.settings.model.input_tokens_max, attempt)
+        most = self.settings.model.input_tokens_max
+        dossier = write_dossier(incident, coverage, assessment, playbook, most, attempt)
+        note = ""
+        conversant = self._conversant() if self.settings.model.investigates else None
+        if conversant is not None:
+            from advisor.workflow.following_up import follow_up
+
+            metrics = self.sources(self.settings.service(incident.service)).metrics
+            told = dossier.request.messages[-1].text
+            assessment, note = follow_up(conversant, assessment, gathered, metrics, told)
+            dossier = write_dossier(incident, coverage, assessment, playbook, most, attempt)
         facts = gather_facts(assessment, frozenset(self.settings.services), incident.question)
         changes = tuple(filter(None, (gathered.changes, *(n.changes for n in gathered.neighbours))))
         explained = _consult(model, dossier, assessment, facts, changes, playbook)
+        if note and explained.opinion is not None:
+            noted = "; ".join(filter(None, (explained.opinion.note, note)))
+            explained = Explained(
+                explained.assessment, explained.opinion.model_copy(update={"note": noted}), explained.usage
+            )
         if progress:
             progress("model", "done")
         return explained
+
+    def _conversant(self) -> bundles.RecordedConversant | None:
+        """Return the model as one that can ask questions, recorded or played; None where a replay has no such exchange."""
+        if self.replay:
+            source = bundles.RecordedConversant.SOURCE
+            return bundles.RecordedConversant(self.tape, None) if self.tape.has(source) else None
+        return bundles.RecordedConversant(self.tape, self.chat_models())
 
     def language_model(self) -> LanguageModel | None:
         """Return the configured model, recorded onto the tape or played from it; None where there is none.
