@@ -36,8 +36,8 @@ EXTRA = "tests/test_gate_mutants.py"
 TARGETS: dict[str, Target] = {
     "audit": Target(("advisor/audit",), ("tests/test_audit.py", EXTRA)),
     "lifecycle": Target(("advisor/lifecycle",), ("tests/test_lifecycle.py",)),
-    "mirror": Target(("advisor/store/mirror",), ("tests/test_audit.py", "tests/test_store.py", EXTRA)),
-    "bound": Target(("advisor/store/bound",), ("tests/test_audit.py", EXTRA)),
+    "mirror": Target(("advisor/store/mirror",), ("tests/test_mirror.py", EXTRA)),
+    "bound": Target(("advisor/store/bound",), ("tests/test_tampering.py", EXTRA)),
     "approval": Target(("advisor/approval",), ("tests/test_approval.py", EXTRA)),
     "change": Target(("advisor/change",), ("tests/test_change.py", EXTRA)),
     "rollback": Target(("advisor/rollback",), ("tests/test_rollback.py", EXTRA)),
