@@ -116,7 +116,7 @@ def apply_inverse(clone: Clone, before: str, after: str, onto_commit: str, since
                 if mode != ABSENT and not mode.startswith("100"):
                     raise ChangeRefused(f"{delta.path} is {kind_of(mode)}, only regular files are written")
         paths = [delta.path for delta in deltas]
-        current = entries_at(clone, onto_commit, paths)
+        current = _files_at(clone, onto_commit, paths)
         entries: dict[str, Entry | None] = {}
         collisions: list[Delta] = []
         for delta in deltas:
@@ -130,7 +130,8 @@ def apply_inverse(clone: Clone, before: str, after: str, onto_commit: str, since
         if collisions:
             raise _conflict(clone, collisions, since_commit, onto_commit)
         restored = [path for path, entry in entries.items() if entry is not None and path not in current]
-        _check_parents(clone, onto_commit, restored)
+        # A file of the step may stand where its folder was, and goes in the same moment.
+        _check_parents(clone, onto_commit, restored, gone=[path for path, entry in entries.items() if entry is None])
         return tree_with(clone, onto_commit, entries)
 
 
@@ -151,7 +152,7 @@ def inverse_state(clone: Clone, before: str, after: str, onto_commit: str) -> di
             clone.require(each, "tree")
     with clone.explained("looking whether a change can be taken back"):
         deltas = steps_back(clone, before, after)
-        current = entries_at(clone, onto_commit, [delta.path for delta in deltas])
+        current = _files_at(clone, onto_commit, [delta.path for delta in deltas])
         return {delta.path: _state_of(clone, delta, current.get(delta.path)) for delta in deltas}
 
 
@@ -227,11 +228,20 @@ def entries_at(clone: Clone, treeish: str, paths: Iterable[str]) -> dict[str, En
     return clone.objects.entries(treeish, wanted)
 
 
-def _check_parents(clone: Clone, treeish: str, paths: Iterable[str]) -> None:
+def _files_at(clone: Clone, treeish: str, paths: Sequence[str]) -> dict[str, Entry]:
+    """Return the same, without those folders that are folders of the step itself: they go or come with its files."""
+    return {
+        path: entry
+        for path, entry in entries_at(clone, treeish, paths).items()
+        if entry.mode != FOLDER or not any(other.startswith(f"{path}/") for other in paths)
+    }
+
+
+def _check_parents(clone: Clone, treeish: str, paths: Iterable[str], gone: Sequence[str] = ()) -> None:
     """Refuse paths below something that is no folder: a symbolic link would lead elsewhere."""
     parents = sorted({"/".join(p.split("/")[:n]) for p in paths for n in range(1, p.count("/") + 1)})
     for parent, entry in entries_at(clone, treeish, parents).items():
-        if entry.mode != FOLDER:
+        if entry.mode != FOLDER and parent not in gone:
             raise ChangeRefused(f"{parent} is not a folder at {treeish[:12]}; nothing is written below it")
 
 
