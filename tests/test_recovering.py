@@ -348,6 +348,7 @@ def test_who_holds_our_copy_is_named(world: World) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated pack", "empty objects", "empty ref", "no objects"])
 def test_a_damaged_copy_is_made_anew_and_a_waiting_grant_is_still_delivered(world: World, damage: str) -> None:
+    world.shop.foreign_push()  # so that the tree to be written is one that the remote does not have
     proposal = world.grant()
     clone = world.shop.clone
     assert clone is not None
