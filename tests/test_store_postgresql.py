@@ -548,6 +548,31 @@ def test_an_older_state_that_was_put_back_stops_every_machine_that_knew_more(
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("CREATE RULE ours AS ON DELETE TO audit DO INSTEAD NOTHING", "the rule ours is not ours"),
+        (
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            "CREATE TRIGGER quiet BEFORE UPDATE ON proposals FOR EACH ROW EXECUTE FUNCTION f()",
+            "the trigger quiet is not ours",
+        ),
+        ("UPDATE proposals SET state = 'granted'", "stands as granted, by the entries as proposed"),
+        ("UPDATE proposals SET approvals = 1", "counts 1 approvals, by the entries 0"),
+        ("DELETE FROM proposals", "is missing"),
+        ("UPDATE audit SET body = replace(body, 'prop-0001', 'prop-0002')", "audit entry 1: its content was edited"),
+    ],
+)
+def test_what_somebody_did_to_the_tables_is_found(
+    postgresql_server: Server, store: Store, statement: str, words: str
+) -> None:
+    proposed(store)
+    assert store.verify_audit() == 1
+    postgresql_server.sql(statement, store._database._engine.url.database or "")
+    with pytest.raises(AuditBroken, match=words):
+        store.verify_audit()
+
+
 # --- upgrades, on either engine ------------------------------------------------------------------------------------
 
 

@@ -42,6 +42,14 @@ _OUTCOMES = (
 _ANSWERS = (Event.APPROVE, Event.GRANT, Event.DENY, Event.EXPIRE)
 
 
+_SQLITE_OBJECTS = "SELECT type, name, '' FROM sqlite_master WHERE type IN ('trigger', 'view')"
+_POSTGRESQL_OBJECTS = (
+    "SELECT 'trigger', t.tgname, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+    " WHERE NOT t.tgisinternal AND c.relnamespace = current_schema()::regnamespace"
+    " UNION ALL SELECT 'rule', rulename, tablename FROM pg_rules WHERE schemaname = current_schema()"
+)
+
+
 @dataclass
 class _Incident:
     report: str
@@ -157,14 +165,15 @@ def check_tables(connection: Connection, entries: Iterable[AuditEntry]) -> None:
 
 def _foreign_objects(connection: Connection) -> Iterator[str]:
     """Name what was added to the database itself: a trigger would rewrite rows behind our back."""
-    if connection.dialect.name != "sqlite":
-        return
     known = set(schema.metadata.tables)
-    for kind, name in connection.execute(text("SELECT type, name FROM sqlite_master")):
-        if kind in ("trigger", "view"):
-            yield f"the {kind} {one_line(str(name), 60)} is not ours"
     for name in sorted(known - set(inspect(connection).get_table_names())):
         yield f"the table {name} is missing"
+    is_file = connection.dialect.name == "sqlite"
+    for kind, name, table in connection.execute(text(_SQLITE_OBJECTS if is_file else _POSTGRESQL_OBJECTS)):
+        if is_file or table in known:  # on a server the queue may live beside them, with triggers of its own
+            yield f"the {kind} {one_line(str(name), 60)} is not ours"
+    if not is_file:
+        return  # a server has no check of its own that one may ask for
     for (said,) in connection.execute(text("PRAGMA integrity_check(3)")):
         if said != "ok":
             yield f"SQLite's own check says {one_line(str(said), 120)}"
