@@ -36,6 +36,7 @@ class Role(StrEnum):
 class Act(StrEnum):
     """What somebody may want to do."""
 
+    READ = "read"  # incidents, proposals, changes
     INVESTIGATE = "investigate"
     PROPOSE = "propose"
     APPROVE = "approve"
@@ -60,9 +61,10 @@ _ANSWERS = frozenset({Act.APPROVE, Act.DENY, Act.BREAK_GLASS, Act.DELIVER})
 _ANY_STATE = frozenset(State)
 _UNDER_WAY = frozenset({State.GRANTED, State.DELIVERING, State.UNCERTAIN, State.AWAITING_MERGE})
 
-# Who, and in which states of the proposal or of its change. Investigating, proposing and reading the audit are about no
-# state: they are possible in each.
+# Who, and in which states of the proposal or of its change. Reading, investigating and proposing are about no state: they
+# are possible in each.
 WHO: dict[Act, frozenset[Role]] = {
+    Act.READ: _RESPONDERS | {Role.VIEWER},
     Act.INVESTIGATE: _RESPONDERS,
     Act.PROPOSE: _RESPONDERS,
     Act.APPROVE: _APPROVERS,
@@ -75,6 +77,7 @@ WHO: dict[Act, frozenset[Role]] = {
     Act.READ_AUDIT: _APPROVERS | {Role.PROPOSER},
 }
 WHEN: dict[Act, frozenset[State]] = {
+    Act.READ: _ANY_STATE,
     Act.INVESTIGATE: _ANY_STATE,
     Act.PROPOSE: _ANY_STATE,
     Act.APPROVE: frozenset({State.PROPOSED}),
