@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from advisor.bundle import Bundle
 from advisor.errors import SettingsInvalid, one_line
 from advisor.gathering import Progress
-from advisor.settings import Settings
+from advisor.settings import Model, Settings
 from advisor.values import parse_instant
 from advisor.workflow import Investigation, Workflow
 
@@ -76,13 +76,14 @@ class Replay:
         self.clock.at = max(self.clock.at, moved)
 
 
-def open_replay(path: Path, folder: Path, without: Collection[Part] = ()) -> Replay:
+def open_replay(path: Path, folder: Path, without: Collection[Part] = (), model: Model | None = None) -> Replay:
     """Return a bundle's replay, its repositories unpacked below a folder.
 
     Args:
         path: The bundle.
         folder: An empty one.
         without: As if these had never been configured, or known.
+        model: Asked anew; by default the recorded answers of a model are played, where there are any.
 
     Raises:
         SettingsInvalid: Not a bundle, or one whose parts do not fit together.
@@ -108,17 +109,20 @@ def open_replay(path: Path, folder: Path, without: Collection[Part] = ()) -> Rep
         _unpack_repository(name, files, manifest, folder, path)
     recorded = RecordedClock(start)
     workflow = Workflow(leave_out(settings, service, without), recorded, bundle.tape, replay=True)
+    if model is not None:
+        workflow.settings = workflow.settings.model_copy(update={"model": model})
+        workflow.live_model = True
     if Part.MECHANISMS in without:
         workflow.knobs = ()  # settled before anything reads the files
     return Replay(bundle, workflow, recorded, service, noticed, until, question)
 
 
 @contextmanager
-def replaying(path: Path, without: Collection[Part] = ()) -> Iterator[Replay]:
+def replaying(path: Path, without: Collection[Part] = (), model: Model | None = None) -> Iterator[Replay]:
     """Yield a bundle's replay in a temporary folder that is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="advisor-replay-"))
     try:
-        yield open_replay(path, folder, without)
+        yield open_replay(path, folder, without, model)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -151,6 +155,7 @@ def _settings(manifest: dict[str, Any], folder: Path) -> Settings:
             "approval": portable["approval"],
             "verification": portable["verification"],
             "limits": portable["limits"],
+            "model": portable.get("model"),
             "base": folder,
         }
     )

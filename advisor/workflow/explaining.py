@@ -41,7 +41,13 @@ class Explained:
 
 
 class Explaining(Parts):
-    """Ask the model that the settings name, if they name one."""
+    """Ask the model that the settings name, if they name one.
+
+    Attributes:
+        live_model: Whether a replay asks the model anew instead of reading its answer from the tape.
+    """
+
+    live_model = False
 
     def explain(
         self,
@@ -94,7 +100,7 @@ class Explaining(Parts):
 
     def _conversant(self) -> bundles.RecordedConversant | None:
         """Return the model as one that can ask questions, recorded or played; None where a replay has no such exchange."""
-        if self.replay:
+        if self.replay and not self.live_model:
             source = bundles.RecordedConversant.SOURCE
             return bundles.RecordedConversant(self.tape, None) if self.tape.has(source) else None
         return bundles.RecordedConversant(self.tape, self.chat_models())
@@ -106,9 +112,10 @@ class Explaining(Parts):
             SettingsInvalid: A key that the settings name cannot be read.
         """
         configured = self.settings.model
-        if configured is None or (self.replay and not self.tape.has("model")):
+        played = self.replay and not self.live_model
+        if configured is None or (played and not self.tape.has("model")):
             return None
-        if self.replay:
+        if played:
             return bundles.RecordedModel(self.tape, None, configured.name)
         return bundles.RecordedModel(self.tape, RedactedModel(self.chat_models()), configured.name)
 

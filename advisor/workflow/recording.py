@@ -17,6 +17,8 @@ from advisor.workflow.auditing import Auditing
 from advisor.workflow.files import write_whole
 from advisor.workflow.proofs import proofs_of
 
+_MODEL_FIELDS = {"name", "input_tokens_max", "investigates"}
+
 
 class Recording(Auditing):
     """Export bundles; the audit's part is `Auditing`."""
@@ -93,6 +95,8 @@ class Recording(Auditing):
             "limits": s.limits.model_dump(mode="json"),
             "prometheus": bool(s.prometheus),
             "branches": {name: r.branch for name, r in s.repositories.items()},
+            # What a recorded question depends on; where the model is, and its key, stay here.
+            **({"model": s.model.model_dump(mode="json", include=_MODEL_FIELDS)} if s.model else {}),
         }
 
     def _recorded_clock(self, incident_id: str, created_at: str) -> dict[str, str]:
