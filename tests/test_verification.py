@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from advisor.evidence import Series
 from advisor.playbook import Check, Comparison, Measure, VerificationPlan
 from advisor.verification import CheckSamples, Verdict, Verification, floor, increase, judge, measure, slope_per_hour
+from advisor.verification.vital_signs import Vital, VitalSamples, effective_at, read_sign, restarts_between
 
 CHANGED = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 T0 = CHANGED.timestamp()
@@ -286,3 +287,128 @@ def test_any_samples_give_a_verdict(
         assert seconds >= SETTLE + WINDOW
         assert found.results[0].samples >= 5
     assert Verification.model_validate_json(found.model_dump_json()) == found
+
+
+# --- the other vital signs -------------------------------------------------------------------------------------------
+
+
+def sign(kind: Vital, before: float | list[float], after: float | list[float], unit: str = "") -> VitalSamples:
+    def many(values: float | list[float]) -> tuple[float, ...]:
+        return tuple(values) if isinstance(values, list) else (values,) * 20
+
+    return VitalSamples(kind=kind, service="checkout", unit=unit, before=many(before), after=many(after))
+
+
+def with_signs(*signs: VitalSamples, now: datetime = OVER, error: str | None = None) -> Verification:
+    """Return the verdict where the incident's own signal has recovered."""
+    plan = VerificationPlan(checks=(check(),), settle_seconds=SETTLE, window_seconds=WINDOW, samples_min=5)
+    return judge(plan, {"c": CheckSamples(after=(flat(4.0),))}, CHANGED, now, "chg-1", signs, error)
+
+
+@pytest.mark.parametrize(
+    ("one", "expected", "word"),
+    [
+        (sign(Vital.ERRORS, 0.001, 0.05, "share"), Verdict.FAILED, "worse since the change"),
+        (sign(Vital.ERRORS, 0.0, 0.02, "share"), Verdict.FAILED, "2 %, 0 % before"),
+        (sign(Vital.ERRORS, 0.0, 0.009, "share"), Verdict.PASSED, ""),
+        (sign(Vital.ERRORS, 0.3, 0.35, "share"), Verdict.PASSED, ""),  # bad before: not its doing
+        (sign(Vital.ERRORS, 0.3, 0.6, "share"), Verdict.FAILED, "60 %, 30 % before"),
+        (sign(Vital.ERRORS, 0.0, 3.0, "per second"), Verdict.FAILED, "worse"),
+        (sign(Vital.ERRORS, 0.0, 0.05, "per second"), Verdict.PASSED, ""),
+        (sign(Vital.LATENCY, 0.2, 0.5, "seconds"), Verdict.FAILED, "0.5 seconds, 0.2 seconds before"),
+        (sign(Vital.LATENCY, 0.2, 0.25, "seconds"), Verdict.PASSED, ""),
+        (sign(Vital.LATENCY, 0.0005, 0.002, "seconds"), Verdict.PASSED, ""),  # nobody notices
+        (sign(Vital.LATENCY, [0.1, 0.4] * 10, 0.6, "seconds"), Verdict.PASSED, ""),  # it swings like that by itself
+        (sign(Vital.TRAFFIC, 20.0, 18.0, "per second"), Verdict.PASSED, ""),
+        (sign(Vital.TRAFFIC, 20.0, 200.0, "per second"), Verdict.PASSED, ""),
+        (sign(Vital.TRAFFIC, 20.0, 5.0, "per second"), Verdict.INCONCLUSIVE, "traffic fell away"),
+        (sign(Vital.TRAFFIC, 20.0, 0.0, "per second"), Verdict.INCONCLUSIVE, "traffic fell away"),
+        (sign(Vital.TRAFFIC, 20.0, [], "per second"), Verdict.INCONCLUSIVE, "too few samples: 0 of 5"),
+        (sign(Vital.LATENCY, 0.2, [0.1] * 4, "seconds"), Verdict.INCONCLUSIVE, "too few samples: 4 of 5"),
+        (sign(Vital.RESTARTS, [0.0], [0.0]), Verdict.PASSED, ""),
+        (sign(Vital.RESTARTS, [0.0], [1.0]), Verdict.FAILED, "1 after the change had taken effect"),
+        (sign(Vital.RESTARTS, [7.0], [1.0]), Verdict.FAILED, "1 after the change had taken effect"),
+    ],
+)
+def test_a_recovered_symptom_is_held_to_the_other_vital_signs(one: VitalSamples, expected: Verdict, word: str) -> None:
+    found = with_signs(one)
+    assert found.verdict is expected, found.reason
+    if expected is not Verdict.PASSED:
+        assert f"{one.kind.value} of checkout: " in found.reason and word in found.reason
+    assert {r.name for r in found.results if r.guard} == {f"{one.kind.value} of checkout"}
+
+
+def test_a_sign_with_nothing_before_it_is_not_compared() -> None:
+    found = with_signs(sign(Vital.LATENCY, [], 5.0, "seconds"))
+    assert (found.verdict, len(found.results)) == (Verdict.PASSED, 1)
+
+
+def test_vital_signs_that_cannot_be_read_let_nothing_pass() -> None:
+    found = with_signs(error="connection refused")
+    assert found.verdict is Verdict.ERROR and "connection refused" in found.reason
+
+
+def test_a_clear_failure_outweighs_signs_that_say_nothing() -> None:
+    found = with_signs(sign(Vital.TRAFFIC, 20.0, 1.0), sign(Vital.ERRORS, 0.0, 0.9, "share"), error="refused")
+    assert found.verdict is Verdict.FAILED
+
+
+def test_no_sign_speaks_before_the_window_is_over() -> None:
+    found = with_signs(sign(Vital.ERRORS, 0.0, 0.9, "share"), now=OVER - timedelta(seconds=1))
+    assert found.verdict is Verdict.INCONCLUSIVE and "the window is not over" in found.reason
+
+
+@given(
+    st.sampled_from(list(Vital)),
+    st.lists(st.floats(0, 1e9), max_size=30),
+    st.lists(st.floats(0, 1e9), max_size=30),
+    st.sampled_from(["share", "per second", "seconds", ""]),
+)
+def test_any_samples_give_a_sign_or_none(kind: Vital, before: list[float], after: list[float], unit: str) -> None:
+    said = read_sign(VitalSamples(kind=kind, service="s", unit=unit, before=tuple(before), after=tuple(after)), 5)
+    if said is not None:
+        assert said.worse in (True, False, None)
+        assert said.worse is None or said.measured is not None
+        assert not (said.worse and kind is Vital.TRAFFIC)
+
+
+def starts(*lives: tuple[float, float], pod: str = "a", until: float = WINDOW * 2) -> Series:
+    """Return what a replica says of its start: pairs of when it began, and its first sample, after the change."""
+    times = [t for t in range(-600, int(until), 15) if t >= lives[0][1]]
+    values = [next(T0 + began for began, first in reversed(lives) if t >= first) for t in times]
+    return Series(
+        name="process_start_time_seconds",
+        labels=(("pod", pod),),
+        times=tuple(T0 + t for t in times),
+        values=tuple(values),
+    )
+
+
+@pytest.mark.parametrize(
+    ("replicas", "effect", "restarts"),
+    [
+        ([starts((-9000, -600))], 0, 0),
+        ([starts((-9000, -600), (120, 135))], 120, 0),  # a rollout
+        ([starts((-9000, -600), (60, 75)), starts((-9000, -600), (180, 195), pod="b")], 180, 0),  # one after the other
+        ([starts((-9000, -600)), starts((90, 105), pod="b")], 90, 0),  # a replica of another name
+        ([starts((-9000, -600), (60, 75), (240, 255))], 60, 1),  # it did not hold
+        ([starts((-9000, -600), (420, 435))], 0, 1),  # too late for a rollout
+        ([starts((-9000, -600), (120, 135), (500, 510), (700, 705))], 120, 2),
+        ([starts((-9000, -600), (-300, -285))], 0, 0),  # before
+        ([], 0, 0),
+    ],
+)
+def test_what_is_judged_counts_from_when_the_change_took_effect(
+    replicas: list[Series], effect: float, restarts: int
+) -> None:
+    found = effective_at(replicas, T0, T0 + 2 * WINDOW)
+    assert found - T0 == effect
+    assert restarts_between(replicas, found + 1, T0 + 2 * WINDOW) == restarts
+
+
+def test_a_counter_of_restarts_counts() -> None:
+    times = tuple(T0 + t for t in range(0, 600, 60))
+    counter = Series(
+        name="kube_pod_container_status_restarts_total", labels=(), times=times, values=(3.0,) * 5 + (4.0,) * 5
+    )
+    assert restarts_between([counter], T0, T0 + 600) == 1

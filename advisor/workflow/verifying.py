@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from advisor import bundle as bundles
@@ -13,9 +13,7 @@ from advisor.errors import (
     SettingsInvalid,
     SourceError,
 )
-from advisor.evidence import (
-    MetricRequest,
-)
+from advisor.evidence import MetricRequest, MetricSource
 from advisor.gathering import Progress
 from advisor.playbook import VerificationPlan
 from advisor.proposal import Proposal
@@ -24,6 +22,7 @@ from advisor.values import digest
 
 if TYPE_CHECKING:
     from advisor.verification import Verification
+    from advisor.workflow.vital_signs import VitalSigns
 from advisor.workflow.files import write_whole
 from advisor.workflow.rolling_back import RollingBack
 
@@ -54,8 +53,11 @@ class Verifying(RollingBack):
         now = self.clock()
         self.store.begin_verification(change.id, now)
         source = bundles.RecordedMetrics(self.tape, None if self.replay else RedactedMetrics(self.prometheus()))
-        end = min(now, since + timedelta(seconds=plan.settle_seconds + plan.window_seconds))
         step = max(1.0, min(60.0, round(plan.window_seconds / 60)))
+        vital, vital_error = self._vital_signs(change, source, plan, since, now, step, progress)
+        if vital is not None and vital.effective_at > since:
+            since = vital.effective_at  # what was measured between commit and restart is of the old configuration
+        end = min(now, since + timedelta(seconds=plan.settle_seconds + plan.window_seconds))
         samples: dict[str, CheckSamples] = {}
         for check in plan.checks:
             if progress:
@@ -77,13 +79,50 @@ class Verifying(RollingBack):
                 samples[check.name] = CheckSamples(error=str(error))
             if progress:
                 progress(check.name, "done")
-        verification = judge(plan, samples, since, now, change.id)
+        signs = vital.samples if vital is not None else ()
+        verification = judge(plan, samples, since, now, change.id, signs, vital_error)
         self.store.record_verification(verification)
         if not self.replay:
             self._add_to_tape(change.incident_id)
         if verification.verdict is Verdict.FAILED and proposal.rolls_back is None:
             self._roll_back_if_allowed(change, proposal)
         return verification
+
+    def _vital_signs(
+        self,
+        change: Change,
+        source: MetricSource,
+        plan: VerificationPlan,
+        since: datetime,
+        now: datetime,
+        step: float,
+        progress: Progress | None,
+    ) -> tuple[VitalSigns | None, str | None]:
+        """Return the other vital signs of the service, or why they cannot be read; neither where nothing is asked for."""
+        if not plan.checks or change.service not in self.settings.services:
+            return None, None
+        from advisor.workflow.vital_signs import read_vital_signs
+
+        if progress:
+            progress("vital signs", "reading")
+        try:
+            found = read_vital_signs(
+                source,
+                self.settings.services,
+                change.service,
+                since,
+                now,
+                plan.settle_seconds,
+                plan.window_seconds,
+                step,
+                self.settings.limits.series_max,
+            )
+        except SourceError as error:
+            # A recording holds what was asked then; one without these questions is judged by what it has.
+            return None, None if self.replay else str(error)
+        if progress:
+            progress("vital signs", "done")
+        return found, None
 
     def _roll_back_if_allowed(self, change: Change, proposal: Proposal) -> None:
         approvals = [a for a in self.store.answers(proposal.id) if isinstance(a, Approval)]

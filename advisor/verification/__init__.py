@@ -5,6 +5,9 @@ that is not over, too few samples, samples that stop half-way, a signal that was
 ``inconclusive`` with the reason. A source that could not be asked gives ``error``. One check that is
 clearly missed gives ``failed``, whatever the others say.
 
+Beside the plan's checks stand the service's other vital signs (`vital_signs`): one that got clearly worse fails the
+change although its symptom went, and traffic that fell away leaves it open.
+
 It asks nothing itself: the workflow queries each check of the plan, before and after the change, and passes
 the series in. What to do about a verdict is decided elsewhere.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
@@ -22,6 +25,7 @@ from typing import assert_never
 from advisor.evidence import Series
 from advisor.playbook import Check, Comparison, Measure, VerificationPlan
 from advisor.values import Instant, Record
+from advisor.verification.vital_signs import VitalSamples, read_sign
 
 FLOOR_QUANTILE = 0.1  # below it lies what a heap keeps after collections; the minimum would be one lucky sample
 SLOPE_BUCKETS_MAX = 12  # each holds some collections of a usual sawtooth, and twelve points make a line
@@ -105,6 +109,8 @@ def judge(
     changed_at: datetime,
     now: datetime,
     change_id: str,
+    vital: Sequence[VitalSamples] = (),
+    vital_error: str | None = None,
 ) -> Verification:
     """Return the verdict on a change.
 
@@ -114,6 +120,8 @@ def judge(
         changed_at: When the change took effect, as far as is known; not before its commit.
         now: Samples after it are not believed.
         change_id: What is judged.
+        vital: The other vital signs, as far as they are measured.
+        vital_error: Why they could not be read; then nothing passes.
     """
     from_at = changed_at + timedelta(seconds=plan.settle_seconds)
     until_at = from_at + timedelta(seconds=plan.window_seconds)
@@ -125,6 +133,9 @@ def judge(
     )
     over = now >= until_at
     results = tuple(_judge_check(check, samples.get(check.name, CheckSamples()), window, over) for check in plan.checks)
+    results += tuple(_judge_vital(vital, plan.samples_min, over))
+    if vital_error is not None:
+        results += (_unread(vital_error),)
     verdict, reason = _fold(results, over, until_at)
     return Verification(
         change_id=change_id,
@@ -263,6 +274,50 @@ def _judge_check(check: Check, samples: CheckSamples, window: _Window, over: boo
     if not over:
         return result(Verdict.INCONCLUSIVE, f"{told} so far, {limit} wanted; the window is not over", found)
     return result(Verdict.FAILED, f"{told}, {limit} wanted", found)
+
+
+def _judge_vital(vital: Sequence[VitalSamples], samples_min: int, over: bool) -> Iterator[CheckResult]:
+    for samples in vital:
+        sign = read_sign(samples, samples_min)
+        if sign is None:
+            continue
+        if not over:
+            verdict, reason = Verdict.INCONCLUSIVE, f"{sign.reason}; the window is not over"
+        elif sign.worse is None:
+            verdict, reason = Verdict.INCONCLUSIVE, sign.reason
+        else:
+            verdict, reason = (Verdict.FAILED if sign.worse else Verdict.PASSED), sign.reason
+        yield CheckResult(
+            name=samples.name,
+            verdict=verdict,
+            guard=True,
+            measure=sign.measure,
+            comparison=sign.comparison,
+            threshold=sign.limit,
+            unit=samples.unit,
+            measured=sign.measured,
+            before=sign.before,
+            samples=len(samples.after),
+            series=1,
+            reason=reason,
+        )
+
+
+def _unread(error: str) -> CheckResult:
+    return CheckResult(
+        name="other vital signs",
+        verdict=Verdict.ERROR,
+        guard=True,
+        measure=Measure.LAST,
+        comparison=Comparison.AT_MOST,
+        threshold=0.0,
+        unit="",
+        measured=None,
+        before=None,
+        samples=0,
+        series=0,
+        reason=f"the source could not be asked: {error}",
+    )
 
 
 def _measure_worst(check: Check, samples: CheckSamples, window: _Window, over: bool) -> _Measured:
