@@ -47,6 +47,10 @@ def examine(workflow: Workflow) -> list[DoctorLine]:
         lines.append(_timed("prometheus", lambda: _prometheus(workflow)))
     for name in settings.repositories:
         lines.append(_timed(f"repository {name}", lambda name=name: f"head {workflow.repository(name).head()[:12]}"))  # type: ignore[misc]
+        if settings.repositories[name].forge is not None:
+            lines.append(_timed(f"repository {name}: forge", lambda name=name: workflow.forge(name).check()))  # type: ignore[misc]
+        if settings.repositories[name].signing_key_file is not None:
+            lines.append(_timed(f"repository {name}: signing", lambda name=name: _signing(workflow, name)))  # type: ignore[misc]
     for name, service in settings.services.items():
         if settings.prometheus is not None:
             lines.append(_timed(f"service {name}: metrics", lambda s=service.selector: _series(workflow, s)))  # type: ignore[misc]
@@ -100,6 +104,13 @@ def _git() -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AdvisorError(f"git does not run ({type(error).__name__}); install git 2.30 or newer") from error
     return done.stdout.strip()
+
+
+def _signing(workflow: Workflow, name: str) -> str:
+    from advisor.adapters.git_repository.signing import check_signing_key
+
+    key = workflow.settings.repositories[name].signing_key_file
+    return f"ssh-ed25519 {check_signing_key(workflow.settings.path(key)).name}" if key is not None else "not configured"
 
 
 def _prometheus(workflow: Workflow) -> str:

@@ -162,7 +162,7 @@ def _roll_back(
     Stopped.message = f"stopped after the rollback was made as change {made.id}"
     if as_json:
         return write_json(made.model_dump(mode="json"))
-    console_for().print(screen.draw_change(made))
+    console_for().print(screen.draw_change(made, waiting=workflow.waiting_for_change(made)))
 
 
 def _roll_back_incident(

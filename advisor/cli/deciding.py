@@ -99,6 +99,7 @@ def _show(approved: Approved, console: Console, as_json: bool) -> None:
             "people": list(approved.people),
             "needed": approved.needed,
             "change": approved.change.model_dump(mode="json") if approved.change else None,
+            "waiting": approved.waiting,
         }
         return write_json(document)
     if approved.change is None:
@@ -108,8 +109,8 @@ def _show(approved: Approved, console: Console, as_json: bool) -> None:
         console.print(text(told, "yellow"))
         console.print(text(f"→ another person: advisor approve {found.id} --as colleague@example.org"))
         return
-    Stopped.message = f"stopped after change {approved.change.id} was made"
-    console.print(changes.draw_change(approved.change))
+    Stopped.message = f"stopped after change {approved.change.id} was {'offered' if approved.waiting else 'made'}"
+    console.print(changes.draw_change(approved.change, waiting=approved.waiting))
 
 
 def _check_digest(proposal: Proposal, prefix: str | None) -> None:

@@ -30,8 +30,10 @@ _VERDICTS = {
 }
 
 
-def draw_change(change: Change, next_steps: bool = True) -> RenderableType:
-    """Return what was written, and what can be typed next."""
+def draw_change(change: Change, next_steps: bool = True, waiting: str = "") -> RenderableType:
+    """Return what was written, and what can be typed next; or what an offered change waits for."""
+    if waiting:
+        return _draw_offer(change, waiting)
     head = Text.assemble(
         ("✓ ", "bold green"),
         ("committed ", "bold"),
@@ -47,6 +49,21 @@ def draw_change(change: Change, next_steps: bool = True) -> RenderableType:
         lines.append(Text.assemble(("→ ", "bold cyan"), f"advisor verify {safe(change.id)}"))
     lines.append(Text.assemble(("→ ", "bold cyan"), f"advisor rollback {safe(change.id)} --as you@example.org"))
     return Group(*lines)
+
+
+def _draw_offer(change: Change, waiting: str) -> RenderableType:
+    head = Text.assemble(
+        ("… ", "bold yellow"),
+        ("offered ", "bold"),
+        (safe(change.commit[:12]), "bold cyan"),
+        f" to {safe(change.branch)} of {safe(change.repository.name)}, which is not touched yet",
+    )
+    return Group(
+        head,
+        Text.assemble(("  change ", "dim"), (safe(change.id), "bold cyan")),
+        Text.assemble("  ", (safe(waiting, 600), "yellow")),
+        Text.assemble(("→ ", "bold cyan"), f"once it is merged: advisor verify {safe(change.id)}"),
+    )
 
 
 def draw_rollback(plan: RollbackPlan) -> RenderableType:
