@@ -13,14 +13,16 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from advisor.approval import Answer, Approval, decide
+from advisor.approval.rules import Freeze
 from advisor.authority import WHEN, WHO, Act, Role, check_authority, decide_authority, may, roles_of
-from advisor.errors import AdvisorError, ApproverNotAllowed, IllegalTransition, NotPermitted
+from advisor.errors import AdvisorError, ApproverNotAllowed, DeliveryFrozen, IllegalTransition, NotPermitted
 from advisor.lifecycle import State
 from advisor.settings import ApprovalRules, Settings, parse_settings
 from advisor.workflow import Workflow
@@ -339,6 +341,27 @@ def test_a_broken_glass_skips_neither_base_nor_bytes(made: dict[State, Scene], t
     fast_import(own.folder / "remote.git", {PATH: b"moved: on\n"})
     with pytest.raises(ChangeConflict):
         own.workflow().break_glass(own.proposal_id, PEOPLE[Role.BREAK_GLASS], WHY)
+
+
+def test_a_delivery_left_in_the_middle_waits_for_the_end_of_a_freeze(made: dict[State, Scene], tmp_path: Path) -> None:
+    scene = made[State.DELIVERING]
+    own = Scene(_copied(scene.folder, tmp_path / "x"), scene.proposal_id, scene.change_id)
+    before = own.footprint()
+    until = NOW + timedelta(minutes=5)
+    for minutes, refused in ((3, True), (5, False)):
+        workflow = Workflow(_settings(own.folder), clock=lambda at=NOW + timedelta(minutes=minutes): at)  # type: ignore[misc]
+        # As if the freeze had stood there when it was approved: another policy version would void it.
+        freeze = Freeze(start=NOW + timedelta(minutes=1), end=until)
+        frozen = workflow.rules.model_copy(update={"freeze": (freeze,)})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Workflow, "rules", frozen)
+            if refused:
+                with pytest.raises(DeliveryFrozen, match="until 2026-11-22T08:05:00"):
+                    workflow.approve(own.proposal_id, PEOPLE[Role.APPROVER])
+                assert own.footprint() == before
+            else:
+                assert workflow.approve(own.proposal_id, PEOPLE[Role.APPROVER]).change is not None
+    assert own.footprint() != before
 
 
 def test_rules_that_lie_in_the_repository_they_guard_approve_nothing(made: dict[State, Scene], tmp_path: Path) -> None:

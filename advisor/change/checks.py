@@ -24,6 +24,8 @@ def check_grant(proposal: Proposal, grant: Grant, now: datetime) -> None:
     check_alive(proposal, now)
     if now < grant.granted_at:
         raise ApprovalExpired(f"proposal {proposal.id}: the clock stands before its approval; check the clock")
+    if now >= grant.expires_at:
+        raise ApprovalExpired(f"proposal {proposal.id}: its approval ran out at {grant.expires_at.isoformat()}")
     check_deliverable(proposal)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from advisor.approval import Approval, Grant, grant
 from advisor.change import Change, Delivery, Route, deliver, moved, next_command, reconcile
-from advisor.errors import ApprovalMissing, ChangeConflict, IllegalTransition, NotPermitted
+from advisor.errors import ApprovalMissing, ChangeConflict, DeliveryFrozen, IllegalTransition, NotPermitted
 from advisor.lifecycle import ON_BRANCH, State
 from advisor.proposal import Proposal
 from advisor.workflow.in_hand import WAIT_SECONDS, in_hand
@@ -82,12 +82,18 @@ class Delivering(Parts):
         begun = self.store.change_of(proposal.id)
         if begun is None:  # an intent is never taken away; this is for the type checker and for -O
             raise ApprovalMissing(f"proposal {proposal.id}: no delivery of it is under way")
+        repository = self.repository(proposal.repository.name)
         try:
             granted = self._grant(proposal)
+        except DeliveryFrozen:
+            # A freeze ends, and its approvals may live on: what is not on the branch yet waits, it has not run out.
+            if begun.delivery is Delivery.PUSH and not repository.is_delivered(begun.commit):
+                raise
+            granted = None
         except NotPermitted:
             granted = None
         return reconcile(
-            self.repository(proposal.repository.name),
+            repository,
             self.store,
             proposal,
             begun,
@@ -124,6 +130,10 @@ class Delivering(Parts):
             return ""
         stored = self.store.list_changes(proposal.incident_id)
         return next((s.reason for s in stored if s.change.proposal_id == proposal.id), "")
+
+    def waiting_for_change(self, change: Change) -> str:
+        """Return what has to happen before a change stands on its branch; empty if nothing has."""
+        return "" if change.delivery is Delivery.PUSH else self.waiting_for(self.store.proposal(change.proposal_id))
 
     def look_at_offer(self, change: Change) -> None:
         """Settle an offered change by what was made of it; one that stands on its branch is left alone.
