@@ -35,6 +35,7 @@ from advisor.path_scope import PathScope
 from advisor.values import format_instant
 
 FILES_LISTED_MAX = 50  # out-of-scope files of one commit: enough to see what kind of commit it was
+FILES_KEPT_MAX = 10 * FILES_READ_MAX  # in-scope files of one commit: what is not read is still listed
 INNER_COMMITS_MAX = 20_000  # commits behind merges that are looked at for attribution
 WALK_MAX = 1_000_000
 OLDER_RUN_MAX = 500  # so many commits in a row before the window end the walk: one wrong clock does not
@@ -167,17 +168,22 @@ class History:
         with self._git.start(*RAW_DIFF, *extra, stdin=lines.encode("ascii")) as process:
             current = ""
             kept: list[Delta] = []
-            outside = 0
+            inside = outside = 0
             tokens = tokens_of(process)
             for token in tokens:
                 if not token.startswith(b":"):
-                    current, outside = token.decode("ascii", "replace").strip(), 0
+                    current, inside, outside = token.decode("ascii", "replace").strip(), 0, 0
                     kept = found.setdefault(current, [])
+                    continue
+                if inside >= FILES_KEPT_MAX:  # nothing more of this commit will be told: a hundred thousand files, say
+                    next(tokens, b"")
+                    if token.rpartition(b" ")[2][:1] in b"RC":
+                        next(tokens, b"")
                     continue
                 for delta in self._split_rename(parse_delta(token, tokens)):
                     if delta.path in self._scope:
-                        if len(kept) < 10 * FILES_READ_MAX:
-                            kept.append(delta)
+                        inside += 1
+                        kept.append(delta)
                     elif outside < FILES_LISTED_MAX:
                         outside += 1
                         kept.append(delta)

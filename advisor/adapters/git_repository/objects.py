@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from advisor.adapters.git_repository.failures import Failure, GitFailed
 from advisor.adapters.git_repository.output import FOLDER, Entry, parse_parents, parse_raw_tree
@@ -24,8 +25,8 @@ from advisor.adapters.git_repository.runner import BLOB_BYTES_MAX, OUTPUT_BYTES_
 
 CACHE_BYTES_MAX = 32 * 1024 * 1024  # the configuration of a service many times over
 CACHE_ENTRY_BYTES = 200  # what keeping even an empty answer costs, about
-LARGE_FOLDER = 1000  # entries: taking one apart costs a millisecond and more
-LARGE_FOLDERS_KEPT = 4  # of 100,000 entries each, some 100 MB
+FOUND_KEPT = 12  # folders taken apart: of 100,000 entries each some 300 MB, of usual ones nothing
+Found = TypeVar("Found")
 FACTS_MAX = 100_000  # ids known to exist, and their sizes: about 20 MB
 
 
@@ -114,8 +115,8 @@ class ObjectReader:
         self._peeled: dict[tuple[str, str], str] = {}
         self._sizes: dict[str, int] = {}
         self._contents = Kept()
-        self._folders: OrderedDict[str, dict[bytes, Entry]] = OrderedDict()
-        self._folders_lock = threading.Lock()
+        self._found: OrderedDict[str, Any] = OrderedDict()
+        self._found_lock = threading.Lock()
         weakref.finalize(self, self._processes.end)
 
     def close(self) -> None:
@@ -224,17 +225,19 @@ class ObjectReader:
         Raises:
             GitFailed: It is missing or damaged.
         """
-        with self._folders_lock:
-            known = self._folders.get(tree)
-            if known is not None:
-                self._folders.move_to_end(tree)
-                return known
-        found = dict(parse_raw_tree(self._content(tree, "tree")))
-        if len(found) >= LARGE_FOLDER:  # the small ones are taken apart again sooner than looked up among many
-            with self._folders_lock:
-                self._folders[tree] = found
-                while len(self._folders) > LARGE_FOLDERS_KEPT:
-                    self._folders.popitem(last=False)
+        return self.once(f"folder {tree}", lambda: dict(parse_raw_tree(self._content(tree, "tree"))))
+
+    def once(self, question: str, find: Callable[[], Found]) -> Found:
+        """Return what was found about an object before, or find it; only the last few answers are kept."""
+        with self._found_lock:
+            if question in self._found:
+                self._found.move_to_end(question)
+                return self._found[question]  # type: ignore[no-any-return] # each question has one kind of answer
+        found = find()
+        with self._found_lock:
+            self._found[question] = found
+            while len(self._found) > FOUND_KEPT:
+                self._found.popitem(last=False)
         return found
 
     def raw_tree(self, tree: str) -> bytes:

@@ -5,6 +5,7 @@ The formats asked for and the parsers stand side by side; nothing is started her
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -27,6 +28,7 @@ LOG = (
 )
 _SYMLINK, _SUBMODULE, FOLDER, ABSENT = "120000", "160000", "040000", "000000"
 NO_OBJECT = "0" * 40
+_TREE_ROW = re.compile(rb"([^ ]*) ([^\0]*)\0(.{20})", re.DOTALL)
 
 
 class Commit(NamedTuple):
@@ -138,15 +140,15 @@ def parse_tree(out: bytes) -> Iterator[tuple[str, Entry]]:
 
 def parse_raw_tree(content: bytes) -> Iterator[tuple[bytes, Entry]]:
     """Yield name and entry of each line of a tree object, as git stores it."""
-    at = 0
-    while at < len(content):
-        space = content.find(b" ", at)
-        end = content.find(b"\0", space)
-        if space < 0 or end < 0 or end + 21 > len(content):
-            raise GitFailed(Failure.CORRUPT, "bad tree object: it ends inside an entry")
-        mode = content[at:space].decode("ascii", "replace").zfill(6)
-        yield content[space + 1 : end], Entry(mode, content[end + 1 : end + 21].hex())
-        at = end + 21
+    end = 0
+    for row in _TREE_ROW.finditer(content):
+        if row.start() != end:
+            break
+        end = row.end()
+        mode, name, object_id = row.groups()
+        yield name, Entry(mode.decode("ascii", "replace").zfill(6), object_id.hex())
+    if end != len(content):
+        raise GitFailed(Failure.CORRUPT, "bad tree object: it ends inside an entry")
 
 
 def parse_parents(content: bytes) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from advisor.adapters.git_repository.objects import ObjectReader
 from advisor.adapters.git_repository.output import FOLDER, Entry
@@ -32,20 +33,20 @@ def check_places(objects: ObjectReader, treeish: str, written: Mapping[str, Entr
         if entry is not None:
             for depth, part in enumerate(parts):
                 fresh.setdefault(tuple(parts[:depth]), set()).add(part)
-    folded: dict[str, dict[str, list[str]]] = {}
     for path in written:
         parts = path.split("/")
         folder: str | None = objects.tree_of(treeish)
         for depth, part in enumerate(parts):
             here = fresh.get(tuple(parts[:depth]), set())
-            names: Mapping[bytes, Entry] = objects.folder(folder) if folder is not None else {}
-            if folder is not None and folder not in folded:
-                if odd := _odd_entry(objects.raw_tree(folder)):
-                    where = "/".join(parts[:depth]) or "the top folder"
-                    raise ChangeRefused(f"path {_shown(path)} is not written: {where} holds {odd}")
-                folded[folder] = _by_fold(name.decode("utf-8", "surrogateescape") for name in names)
-            same = [*(folded[folder].get(fold(part), ()) if folder is not None else ()), *here]
-            other = next((name for name in same if name != part and fold(name) == fold(part)), None)
+            same: tuple[str, ...] = ()
+            names: Mapping[bytes, Entry] = {}
+            if folder is not None:
+                names, seen = objects.folder(folder), _seen(objects, folder)
+                if seen.odd:
+                    where = _shown("/".join(parts[:depth])) if depth else "the top folder"
+                    raise ChangeRefused(f"path {_shown(path)} is not written: {where} holds {seen.odd}")
+                same = seen.names.get(fold(part), ())
+            other = next((name for name in (*same, *here) if name != part and fold(name) == fold(part)), None)
             if other is not None:
                 beside = "/".join((*parts[:depth], other))
                 raise ChangeRefused(
@@ -56,6 +57,17 @@ def check_places(objects: ObjectReader, treeish: str, written: Mapping[str, Entr
             folder = below.id if below is not None and below.mode == FOLDER else None
 
 
+class Seen(NamedTuple):
+    """A folder, looked through: its names by what they fold to, and what git would not have put there."""
+
+    names: dict[str, tuple[str, ...]]
+    odd: str
+
+
+def _seen(objects: ObjectReader, tree: str) -> Seen:
+    return objects.once(tree, lambda: _look_through(objects.raw_tree(tree)))
+
+
 def fold(name: str) -> str:
     """Return what a name is to file systems that take the most names for one."""
     if name.isascii():
@@ -64,37 +76,28 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFKC", plain).rstrip(". ")
 
 
-def _odd_entry(tree: bytes) -> str:
-    """Return what a folder holds that git would not have put there: it could not be written again as it is."""
+def _look_through(tree: bytes) -> Seen:
+    names: dict[str, tuple[str, ...]] = {}
+    odd = ""
     previous = b""
-    rows: set[bytes] = set()
-    for mode, name in _ROW.findall(tree):
-        order = name + (b"/" if mode == b"40000" else b"")
+    for mode, raw in _ROW.findall(tree):
+        name = raw.decode("utf-8", "surrogateescape")
+        order = raw + b"/" if mode == b"40000" else raw
+        word = fold(name)
         if mode not in _MODES:
-            return f"an entry of mode {one_line(ascii(mode.decode('ascii', 'replace')), 40)}"
-        if name in (b"", b".", b"..") or b"/" in name or _is_gits(name):
-            return f"an entry named {_shown(name.decode('utf-8', 'surrogateescape'))}"
-        if name in rows or order < previous:
-            return f"an entry {_shown(name.decode('utf-8', 'surrogateescape'))} twice or out of order"
-        rows.add(name)
+            odd = odd or f"an entry of mode {one_line(ascii(mode.decode('ascii', 'replace')), 40)}"
+        elif raw in (b"", b".", b"..") or b"/" in raw or word == ".git" or _SHORT_GIT.fullmatch(word):
+            odd = odd or f"an entry named {_shown(name)}"
+        elif order <= previous or name in names.get(word, ()):
+            odd = odd or f"an entry {_shown(name)} twice or out of order"
+        names[word] = (*names.get(word, ()), name)
         previous = order
-    return ""
+    return Seen(names, odd)
 
 
-_ROW = re.compile(rb"([^ \0]*) ([^\0]*)\0.{20}", re.DOTALL)
+_ROW = re.compile(rb"([^ ]*) ([^\0]*)\0.{20}", re.DOTALL)
 _MODES = frozenset((b"40000", b"100644", b"100755", b"120000", b"160000"))
-
-
-def _is_gits(name: bytes) -> bool:
-    word = fold(name.decode("utf-8", "surrogateescape"))
-    return word == ".git" or re.fullmatch(r"git~\d+", word) is not None
-
-
-def _by_fold(names: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(fold(name), []).append(name)
-    return found
+_SHORT_GIT = re.compile(r"git~\d+")
 
 
 def _shown(path: str) -> str:
