@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from advisor.rollback.several import SeveralDone
+    from advisor.workflow import Changing
     from advisor.workflow.deciding import Sign
-    from advisor.workflow.recovering import Recovering
 
 REFUSED = 4
 WAIT_SECONDS = 3  # after the end of a window, for its last scrape to arrive
@@ -129,21 +129,21 @@ def rollback(
     return None
 
 
-def _open(config: Path) -> Recovering:
+def _open(config: Path) -> Changing:
     """Return what a rollback needs of the workflow, and no more: it must not wait for what diagnoses are made with."""
     from advisor.settings import load_settings
-    from advisor.workflow.recovering import Recovering
+    from advisor.workflow import Changing
 
-    return Recovering(load_settings(config))
+    return Changing(load_settings(config))
 
 
-def _carry_on(workflow: Recovering, subject: str = "") -> None:
+def _carry_on(workflow: Changing, subject: str = "") -> None:
     with contextlib.suppress(StoreUnavailable):  # a change can be taken back without the records
         carry_on(workflow, subject)
 
 
 def _roll_back(
-    workflow: Recovering, change: str, who: str | None, comment: str, as_json: bool, sign: Sign | None
+    workflow: Changing, change: str, who: str | None, comment: str, as_json: bool, sign: Sign | None
 ) -> None:
     from advisor.terminal import changes as screen
 
@@ -166,7 +166,7 @@ def _roll_back(
 
 
 def _roll_back_incident(
-    workflow: Recovering, incident: str, who: str | None, comment: str, as_json: bool, sign: Sign | None
+    workflow: Changing, incident: str, who: str | None, comment: str, as_json: bool, sign: Sign | None
 ) -> int:
     from advisor.rollback.several import Stopped as Ended
     from advisor.terminal import changes as screen
@@ -197,7 +197,7 @@ def _show_done(outcome: SeveralDone, as_json: bool, screen: ModuleType) -> None:
         console_for().print(screen.draw_several_done(outcome))
 
 
-def _list_rollbacks(workflow: Recovering, as_json: bool) -> None:
+def _list_rollbacks(workflow: Changing, as_json: bool) -> None:
     found = workflow.rollbacks()
     if as_json:
         return write_json(
