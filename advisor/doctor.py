@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import glob
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from advisor.approval import signers_of
+from advisor.approval.rules import may_approve
 from advisor.errors import AdvisorError
 from advisor.evidence import MetricRequest
+from advisor.settings import Settings
 from advisor.workflow import Workflow
 
 
@@ -82,11 +86,23 @@ def examine(workflow: Workflow) -> list[DoctorLine]:
             )
     if not settings.services:
         lines.append(DoctorLine("services", False, "none configured", "add one under services:"))
-    if not settings.approval.approvers:
-        lines.append(DoctorLine("approvers", False, "nobody may approve", "list people under approval.approvers"))
-    else:
-        lines.append(DoctorLine("approvers", True, ", ".join(settings.approval.approvers)))
+    lines.append(_approvers(settings))
     return lines
+
+
+def _approvers(settings: Settings) -> DoctorLine:
+    """Return who may approve, and which of them sign with a key of their own."""
+    people = sorted(may_approve(settings.approval))
+    if not people:
+        return DoctorLine("approvers", False, "nobody may approve", "list people under approval.approvers")
+    repository = settings.guarded_by_itself
+    if repository is not None:
+        told = f"advisor.yaml lies inside repository {repository}, so every approval is refused"
+        return DoctorLine("approvers", False, told, "move advisor.yaml outside it")
+    told = ", ".join(f"{person} (signs)" if signers_of(settings.approval, person) else person for person in people)
+    if any(signers_of(settings.approval, person) for person in people) and shutil.which("ssh-keygen") is None:
+        return DoctorLine("approvers", False, told, "install ssh-keygen (package openssh-client): signatures need it")
+    return DoctorLine("approvers", True, told)
 
 
 def _timed(name: str, ask: Callable[[], str]) -> DoctorLine:
