@@ -41,10 +41,12 @@ class Mutant:
 
     Attributes:
         name: Function and change, the same after lines moved; equivalent ones are listed by it.
+        function: Dotted name of the function or class that it is in.
         tree: The whole module with the change in it.
     """
 
     name: str
+    function: str
     line: int
     last_line: int
     tree: ast.Module
@@ -81,7 +83,8 @@ def mutants_of(source: str, only: frozenset[str] = frozenset()) -> list[Mutant]:
         mutated = copy.deepcopy(tree)
         _replace(mutated, site)
         line = getattr(site.node.target if isinstance(site.node, ast.comprehension) else site.node, "lineno", 1)
-        found.append(Mutant(name, line, getattr(site.node, "end_lineno", line), ast.fix_missing_locations(mutated)))
+        last_line = getattr(site.node, "end_lineno", line)
+        found.append(Mutant(name, site.function, line, last_line, ast.fix_missing_locations(mutated)))
     return found
 
 
