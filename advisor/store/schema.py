@@ -20,12 +20,11 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects import postgresql
 
 SCHEMA_VERSION = 1
 
 # Compared byte by byte on every engine: the order of approvers is part of a commit, and a server's locale is not ours.
-_TEXT = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 
 metadata = MetaData()
 
