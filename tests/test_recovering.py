@@ -167,6 +167,21 @@ def test_an_uncertain_delivery_is_looked_at_and_left_to_a_person(world: World, a
     assert world.state(proposal_id) is State.UNCERTAIN and git(world.shop.remote, "rev-parse", "main") == before
 
 
+def test_what_waits_to_be_merged_is_asked_for_only_by_the_command_for_it(world: World) -> None:
+    settings = world.settings
+    settings["repositories"] = {"config": {"url": "./remote.git", "branch": "main", "delivery": "branch"}}
+    world.write(settings)
+    proposal = world.grant()
+    (item,) = world.workflow().recover()
+    assert item.ending is Ending.WAITING and world.state(proposal) is State.AWAITING_MERGE and world.text() == BAD
+    assert world.workflow().recover() == ()
+    assert [item.ending for item in world.workflow().recover(offers=True)] == [Ending.WAITING]
+    (offered,) = git(world.shop.remote, "for-each-ref", "--format=%(refname)", "refs/heads/advisor").split()
+    git(world.shop.remote, "update-ref", "refs/heads/main", offered)
+    (item,) = world.workflow().recover(offers=True)
+    assert item.ending is Ending.DELIVERED and "was merged" in item.told and world.text() == GOOD
+
+
 def test_a_remote_that_is_gone_holds_up_neither_the_others_nor_the_command(tmp_path: Path) -> None:
     world = World(tmp_path / "shop", other=second_remote(tmp_path / "other"))
     gone, here = world.grant("other", 1), world.grant("config", 2)
@@ -256,7 +271,7 @@ def test_two_at_once_make_one_change(world: World) -> None:
         thread.join()
     assert Ending.DELIVERED in found and set(found) <= {Ending.DELIVERED, Ending.LEFT}
     assert world.state(proposal_id) is State.DELIVERED
-    assert git(world.shop.remote, "rev-list", "--count", "main").strip() == "3"
+    assert git(world.shop.remote, "rev-list", "--count", "main").strip() == "4"
 
 
 def test_a_damaged_record_bars_no_command_about_another(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,7 +363,6 @@ def test_who_holds_our_copy_is_named(world: World) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated pack", "empty objects", "empty ref", "no objects"])
 def test_a_damaged_copy_is_made_anew_and_a_waiting_grant_is_still_delivered(world: World, damage: str) -> None:
-    world.shop.foreign_push()  # so that the tree to be written is one that the remote does not have
     proposal = world.grant()
     clone = world.shop.clone
     assert clone is not None

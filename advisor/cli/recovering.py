@@ -25,7 +25,7 @@ def recover(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) 
 
     workflow = open_workflow(config)
     Stopped.message = "stopped; what was left in flight is still on record, `advisor recover` can be repeated"
-    found = workflow.recover()
+    found = workflow.recover(offers=True)
     if as_json:
         write_json([{"proposal": r.proposal_id, "ending": r.ending.value, "told": r.told} for r in found])
     for item in found:

@@ -20,8 +20,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from advisor.approval import expire
-from advisor.errors import AdvisorError, ApprovalExpired, ChangeConflict, ChangeUncertain, StoreUnavailable
-from advisor.lifecycle import ON_BRANCH, State
+from advisor.errors import AdvisorError, ApprovalExpired, ChangeUncertain, StoreUnavailable
+from advisor.lifecycle import ON_BRANCH, PENDING, State
 from advisor.proposal import Proposal
 from advisor.workflow.in_hand import InHand
 from advisor.workflow.verifying import Verifying
@@ -44,6 +44,7 @@ class Ending(StrEnum):
     SETTLED = "settled"  # nothing of it was written, and that is on record now
     EXPIRED = "expired"
     UNCERTAIN = "uncertain"
+    WAITING = "waiting"  # offered, and nobody has merged it yet
     LEFT = "left"  # in living hands, or the remote did not answer; the next command looks again
 
 
@@ -65,11 +66,15 @@ class Recovered:
 class Recovering(Verifying):
     """Carry on what is in flight."""
 
-    def recover(self, leave: Callable[[Proposal], bool] = lambda proposal: False) -> tuple[Recovered, ...]:
+    def recover(
+        self, leave: Callable[[Proposal], bool] = lambda proposal: False, offers: bool = False
+    ) -> tuple[Recovered, ...]:
         """Settle what was left in flight, the oldest first, and return what became of each.
 
         Args:
             leave: Items that the caller is about to carry on itself.
+            offers: Look at what waits to be merged as well. It may wait for days, and each look asks a server, so a
+                command about something else does not.
 
         Raises:
             StoreError: The records cannot be opened, or not now.
@@ -84,7 +89,8 @@ class Recovering(Verifying):
         except AdvisorError as error:  # one damaged record must not bar a command about another
             return (Recovered("", Ending.LEFT, f"what was left in flight cannot be looked at: {error}"),)
         late = [stored.proposal for stored in found if self._ran_out(stored)]
-        open_ones = [stored for stored in found if stored.state in _ASKS_THE_REMOTE and stored.proposal not in late]
+        asks = (*_ASKS_THE_REMOTE, State.AWAITING_MERGE) if offers else _ASKS_THE_REMOTE
+        open_ones = [stored for stored in found if stored.state in asks and stored.proposal not in late]
         told = [item for proposal in late if (item := self._expire(proposal)) is not None]
         told += self._forsaken(found)
         if not open_ones:
@@ -173,10 +179,14 @@ class Recovering(Verifying):
         except AdvisorError as error:
             return self._refused(proposal, error)
         commit = change.commit[:12] if change is not None else "its commit"
-        begun = f"proposal {proposal.id}: its delivery was left in the middle"
         if self.store.state_of(proposal.id) is State.AWAITING_MERGE:
-            return Recovered(proposal.id, Ending.LEFT, f"{begun} and is made; {commit} waits to be merged")
-        return Recovered(proposal.id, Ending.DELIVERED, f"{begun} and is done; {commit} is on {proposal.branch}")
+            return Recovered(proposal.id, Ending.WAITING, f"proposal {proposal.id}: {commit} waits to be merged")
+        told = (
+            "was merged" if stored.state is State.AWAITING_MERGE else "its delivery was left in the middle and is done"
+        )
+        return Recovered(
+            proposal.id, Ending.DELIVERED, f"proposal {proposal.id}: {told}; {commit} is on {proposal.branch}"
+        )
 
     def _look(self, proposal: Proposal) -> Recovered:
         """Say where an uncertain delivery stands, and change nothing: the next step is a person's."""
@@ -201,12 +211,8 @@ class Recovering(Verifying):
             return Recovered(proposal.id, Ending.EXPIRED, str(error))
         if isinstance(error, ChangeUncertain):
             return Recovered(proposal.id, Ending.UNCERTAIN, str(error))
-        if state in (State.GRANTED, State.DELIVERING):
+        if state in PENDING:
             return _left(proposal, str(error))
-        if isinstance(error, ChangeConflict):
-            return Recovered(
-                proposal.id, Ending.SETTLED, f"{error}; `advisor investigate {proposal.service}` proposes anew"
-            )
         return Recovered(proposal.id, Ending.SETTLED, str(error))
 
     def recovery_leaves(self, subject: str) -> Callable[[Proposal], bool]:
