@@ -198,10 +198,11 @@ class Shop:
 
 
 def new_shop(folder: Path) -> Shop:
-    """Return a shop where nothing has run yet; the last commit of its repository raised the session timeout."""
+    """Return a shop where nothing has run yet; the last commit but one of its repository raised the session timeout."""
     folder.mkdir(parents=True)
     remote = new_remote(folder)
-    fast_import(remote, {PATH: GOOD, OTHER: b"a: 1\n"}, {PATH: BAD})
+    # The last one has nothing to do with it, so that the tree to be written is one that nobody has yet.
+    fast_import(remote, {PATH: GOOD, OTHER: b"a: 1\n"}, {PATH: BAD}, {OTHER: b"a: 3\n"})
     (folder / "advisor.yaml").write_text(json.dumps(SETTINGS))
     return Shop(folder)
 
@@ -212,12 +213,15 @@ def new_shop(folder: Path) -> Shop:
 def serve() -> None:
     """Answer orders, one a line, each by forks of this process."""
     import git as _git  # noqa: F401
+    import prometheus_api_client.prometheus_connect  # noqa: F401
     import sqlalchemy.dialects.sqlite.pysqlite  # noqa: F401 - imported once, here
 
+    import advisor.adapters.prometheus
     import advisor.cli
     import advisor.rollback
     import advisor.store
     import advisor.terminal.approval
+    import advisor.terminal.changes
     import advisor.terminal.live
     import advisor.terminal.tables
     import advisor.verification
