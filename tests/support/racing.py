@@ -46,7 +46,7 @@ RULES = ApprovalRules(approvers=APPROVERS)
 REPOSITORY, CAUSE = fake_with_cause()
 propose(REPOSITORY, revert_action(CAUSE))
 
-APPROVE, DENY, EXPIRE, WORK = "approve", "deny", "expire", "work"
+APPROVE, DENY, EXPIRE, DELIVER, WORK = "approve", "deny", "expire", "deliver", "work"
 
 
 @dataclass(frozen=True)
@@ -69,25 +69,29 @@ class Said:
 
 
 def crowd(number: int) -> list[Part]:
-    """Twenty-four approve, one denies, one lets it run out, six deliver and roll back."""
-    return turned([*people(APPROVE, 0, 24), *people(DENY, 24, 25), Part(EXPIRE), *people(WORK, 0, 6)], number)
+    """Twenty-four approve, one denies, one lets it run out, six deliver, three of these roll back."""
+    return turned([*people(APPROVE, 0, 24), *people(DENY, 24, 25), Part(EXPIRE), *workers()], number)
 
 
 def mixed(number: int) -> list[Part]:
     """As many deny as approve, four let it run out."""
     parts = [*people(APPROVE, 0, 11), *people(DENY, 11, 22), *[Part(EXPIRE)] * 4]
-    return turned([*parts, *people(WORK, 0, 6)], number)
+    return turned([*parts, *workers()], number)
 
 
 def two_people(number: int) -> list[Part]:
     """Two people, each thirteen times at once, where two are needed."""
     parts = [Part(APPROVE, spelled(person, n)) for person in (ALICE, BOB) for n in range(13)]
-    return turned([*parts, *people(WORK, 0, 6)], number)
+    return turned([*parts, *workers()], number)
 
 
 def one_of_two(number: int) -> list[Part]:
     """One person, twenty-six times at once, where two are needed; the workers wait in vain."""
-    return turned([*(Part(APPROVE, spelled(ALICE, n)) for n in range(26)), *people(WORK, 0, 6)], number)
+    return turned([*(Part(APPROVE, spelled(ALICE, n)) for n in range(26)), *workers()], number)
+
+
+def workers() -> list[Part]:
+    return [*people(WORK, 0, 3), *people(DELIVER, 3, 6)]
 
 
 def people(role: str, first: int, last: int) -> list[Part]:
@@ -193,22 +197,19 @@ def play(scene: Scene, index: int, barrier: Barrier, results: Any) -> None:
         for number in range(scene.rounds):
             part = CASTS[scene.cast](number)[index]
             proposal = store.proposal(f"prop-{number:04d}")
-            answer = None if part.role == WORK else answer_of(proposal, part, index)
+            works = part.role in (WORK, DELIVER)
+            answer, needed = None if works else answer_of(proposal, part, index), people_needed(proposal, RULES)
             barrier.wait(BARRIER_SECONDS)
             if answer is not None:
-                said = [attempt(part.role, part.person, partial(give, store, proposal, answer))]
+                said = [attempt(part.role, part.person, partial(store.record_answer, answer, needed))]
             else:
                 patience = VAIN_SECONDS if scene.cast == "one_of_two" else PATIENCE_SECONDS
-                said = work(store, scene.branch(number), proposal, part.person, index, patience)
+                said = work(store, scene.branch(number), proposal, part, index, patience)
             results.put((number, said))
         store.close()
     except BaseException:  # noqa: BLE001 - the judge wants to know of whatever it was
         barrier.abort()
         results.put((-1, [Said("crash", "", False, traceback.format_exc())]))
-
-
-def give(store: Store, proposal: Proposal, answer: Resolution) -> str:
-    return store.record_answer(answer, people_needed(proposal, RULES)).value
 
 
 def answer_of(proposal: Proposal, part: Part, index: int) -> Resolution:
@@ -230,10 +231,9 @@ def attempt(step: str, person: str, action: Any) -> Said:
         return Said(step, person, False, str(error), type(error).__name__)
 
 
-def work(
-    store: Store, branch: SharedBranch, proposal: Proposal, person: str, index: int, patience: float
-) -> list[Said]:
-    """Deliver as soon as it is answered, then take it back."""
+def work(store: Store, branch: SharedBranch, proposal: Proposal, part: Part, index: int, patience: float) -> list[Said]:
+    """Deliver as soon as it is answered, then take it back, if that is the part."""
+    person = part.person
     deadline = time.monotonic() + patience
     while store.state_of(proposal.id) is State.PROPOSED and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
@@ -243,6 +243,8 @@ def work(
         return deliver(branch, store, proposal, granted, LATER).id
 
     said = [attempt("deliver", person, delivered)]
+    if part.role == DELIVER:
+        return said
     deadline = time.monotonic() + PATIENCE_SECONDS
     while store.state_of(proposal.id) in (State.GRANTED, State.DELIVERING) and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
