@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from advisor.errors import StoreUnavailable
 from advisor.store.database import StepUndone
 
 # Seconds between attempts, at most; drawn from half of it on, so that two in each other's way do not meet again.
@@ -22,7 +23,7 @@ _R = TypeVar("_R")
 
 
 def whole_step(step: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Return a step that is taken again where it was undone; the last failure is passed on as it is."""
+    """Return a step that is taken again where it was undone; the last time that is said."""
 
     @functools.wraps(step)
     def taken(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -31,6 +32,10 @@ def whole_step(step: Callable[_P, _R]) -> Callable[_P, _R]:
                 return step(*args, **kwargs)
             except StepUndone:
                 time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads attempts, keeps no secret
-        return step(*args, **kwargs)
+        try:
+            return step(*args, **kwargs)
+        except StepUndone as error:
+            # Of a plain kind from here on: a step around this one, already kept, must not be taken again for it.
+            raise StoreUnavailable(str(error)) from error
 
     return taken
