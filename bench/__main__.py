@@ -10,6 +10,7 @@ ALL = (
     ["bench.investigate"],
     ["bench.prometheus_read"],
     ["bench.git_history"],
+    ["bench.rollback"],
     ["bench.log_window", "--mebibytes", "256"],
     ["bench.log_mining", "--lines", "300000"],
     ["bench.change_points"],

@@ -145,8 +145,6 @@ def _carry_on(workflow: Changing, subject: str = "") -> None:
 def _roll_back(
     workflow: Changing, change: str, who: str | None, comment: str, as_json: bool, sign: Sign | None
 ) -> None:
-    from advisor.terminal import changes as screen
-
     made = None
     if who is not None:
         _carry_on(workflow, change)
@@ -155,7 +153,9 @@ def _roll_back(
     if made is None:
         plan = workflow.plan_rollback(change)
         if not as_json:
-            console_for().print(screen.draw_rollback(plan))
+            from advisor.terminal.changes import draw_rollback
+
+            console_for().print(draw_rollback(plan))
         if who is None:
             return write_json(plan.model_dump(mode="json")) if as_json else None
         made = workflow.roll_back(plan.change_id, who, comment, plan, sign)
