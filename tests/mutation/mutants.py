@@ -11,6 +11,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 SWAPS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Eq: (ast.NotEq,),
@@ -42,14 +43,19 @@ class Mutant:
     Attributes:
         name: Function and change, the same after lines moved; equivalent ones are listed by it.
         function: Dotted name of the function or class that it is in.
-        tree: The whole module with the change in it.
+        build: Returns the whole module with the change in it; made when needed, since a copy takes milliseconds.
     """
 
     name: str
     function: str
     line: int
     last_line: int
-    tree: ast.Module
+    build: Callable[[], ast.Module]
+
+    @property
+    def tree(self) -> ast.Module:
+        """Return the whole module with the change in it."""
+        return self.build()
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,16 @@ def mutants_of(source: str, only: frozenset[str] = frozenset()) -> list[Mutant]:
         seen[name] += 1
         if seen[name] > 1:
             name += f" ({seen[name]})"
-        mutated = copy.deepcopy(tree)
-        _replace(mutated, site)
         line = getattr(site.node.target if isinstance(site.node, ast.comprehension) else site.node, "lineno", 1)
         last_line = getattr(site.node, "end_lineno", line)
-        found.append(Mutant(name, site.function, line, last_line, ast.fix_missing_locations(mutated)))
+        found.append(Mutant(name, site.function, line, last_line, partial(_built, tree, site)))
     return found
+
+
+def _built(tree: ast.Module, site: _Site) -> ast.Module:
+    mutated = copy.deepcopy(tree)
+    _replace(mutated, site)
+    return ast.fix_missing_locations(mutated)
 
 
 def _sites(node: ast.AST, path: tuple[tuple[str, int | None], ...], function: str) -> Iterator[_Site]:
