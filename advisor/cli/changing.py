@@ -162,7 +162,9 @@ def _roll_back(
     Stopped.message = f"stopped after the rollback was made as change {made.id}"
     if as_json:
         return write_json(made.model_dump(mode="json"))
-    console_for().print(screen.draw_change(made, waiting=workflow.waiting_for_change(made)))
+    from advisor.terminal.changes import draw_change
+
+    console_for().print(draw_change(made, waiting=workflow.waiting_for_change(made)))
 
 
 def _roll_back_incident(
