@@ -30,7 +30,7 @@ from advisor.approval import (
     sign,
     verify_approval,
 )
-from advisor.change import prepare_commit
+from advisor.change import check_grant, prepare_commit
 from advisor.errors import (
     AdvisorError,
     ApprovalExpired,
@@ -687,6 +687,10 @@ def test_a_broken_glass_dies_before_the_proposal_does() -> None:
     assert grant(proposal, (made,), glass(), POLICY, last - MS, KEY)
     with pytest.raises(ApprovalExpired, match=r"the glass that oncall@example.org broke closed"):
         grant(proposal, (made,), glass(), POLICY, last, KEY)
+    still = grant(proposal, (made,), glass(), POLICY, last - MS, KEY)
+    check_grant(proposal, still, last - MS)
+    with pytest.raises(ApprovalExpired, match="its approval ran out"):  # it was granted, and then nothing happened
+        check_grant(proposal, still, last)
     late = answered(
         proposal, say(proposal, ONCALL, break_glass=True, comment=WHY), glass(), now=NOW + timedelta(minutes=25)
     )

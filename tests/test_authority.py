@@ -311,6 +311,19 @@ def test_what_the_product_does_is_what_the_table_says(act: Act, made: dict[State
     assert allowed >= 1
 
 
+@pytest.mark.parametrize("act", [Act.APPROVE, Act.DENY, Act.BREAK_GLASS])
+def test_the_workflow_asks_the_table_once_more_before_it_records(
+    act: Act, made: dict[State, Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = made[State.PROPOSED]
+    own = Scene(_copied(scene.folder, tmp_path / "x"), scene.proposal_id, None)
+    before = own.footprint()
+    monkeypatch.setitem(WHO, act, frozenset())  # the table alone says no
+    person = PEOPLE[Role.BREAK_GLASS if act is Act.BREAK_GLASS else Role.ADMIN]
+    assert isinstance(_do(own, act, person), ApproverNotAllowed)
+    assert own.footprint() == before
+
+
 def test_carrying_on_adds_no_approval(made: dict[State, Scene], tmp_path: Path) -> None:
     for state in (State.GRANTED, State.DELIVERING, State.UNCERTAIN):
         scene = made[state]
