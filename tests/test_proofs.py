@@ -299,7 +299,7 @@ def test_after_the_rules_changed_the_key_that_was_recorded_then_is_used_and_said
     assert verdicts(proof)["rules"] == "open"
 
 
-def edited(bundle: Path, target: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+def edited(bundle: Path, target: Path, edit: Callable[[dict[str, Any]], object], history: bool = True) -> Path:
     """Return a bundle whose manifest somebody changed."""
     parts: dict[str, bytes] = {}
     with zipfile.ZipFile(bundle) as archive:
@@ -310,7 +310,8 @@ def edited(bundle: Path, target: Path, edit: Callable[[dict[str, Any]], object])
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in parts.items():
-            archive.writestr(name, data)
+            if history or not name.startswith("repositories/"):
+                archive.writestr(name, data)
     target.write_bytes(out.getvalue())
     return target
 
@@ -417,6 +418,47 @@ def test_any_flipped_byte_of_the_records_is_not_verified_or_changes_nothing(
         except SettingsInvalid:
             continue
         assert not proof.verified, (text[place_of_flip - 40 : place_of_flip + 40], proof)
+
+
+def test_whatever_stands_in_the_manifest_is_judged_or_refused_in_one_line(
+    proven: tuple[Place, Path], tmp_path: Path
+) -> None:
+    place, bundle = proven
+    chance = random.Random(9)
+    junk: list[Any] = [
+        None,
+        True,
+        -1,
+        1e300,
+        "",
+        "x" * 5000,
+        "\ud800",
+        "../..",
+        [],
+        {},
+        [[]],
+        {"a": {}},
+        "2026-13-01",
+        "-f",
+    ]
+
+    def nodes(value: Any) -> list[tuple[Any, Any]]:
+        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        return [pair for key, each in list(inner) for pair in ((value, key), *nodes(each))]
+
+    def spoil(manifest: dict[str, Any]) -> None:
+        for _ in range(chance.randint(1, 3)):
+            place_of, key = chance.choice([n for n in nodes(manifest) if n[1] not in ("schema", "services")])
+            place_of[key] = chance.choice(junk)
+
+    for number in range(600 if PROOF else 80):
+        spoiled = edited(bundle, tmp_path / "spoiled.zip", spoil, history=number % 20 == 0)
+        try:
+            proof = verify_bundle(spoiled, place.server_key)
+        except SettingsInvalid as refused:
+            assert str(refused).isprintable()
+            continue
+        assert all(each.detail.isprintable() for each in proof.lines)
 
 
 def test_without_ssh_keygen_it_says_so_and_verifies_nothing(

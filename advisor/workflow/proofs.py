@@ -343,7 +343,9 @@ def _histories(bundle: Bundle, folder: Path) -> Iterator[dict[str, GitRepository
     from advisor.adapters.git_repository import GitRepository
 
     found: dict[str, GitRepository] = {}
-    branches = bundle.manifest.get("settings", {}).get("branches", {})
+    portable = bundle.manifest.get("settings")
+    branches = portable.get("branches") if isinstance(portable, dict) else None
+    branches = branches if isinstance(branches, dict) else {}
     try:
         for number, (name, files) in enumerate(bundle.repositories.items()):
             raw, remote = folder / f"{number}.raw", folder / f"{number}.git"
