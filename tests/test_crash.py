@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -211,7 +212,13 @@ class Case:
 
     def somebody_pushed(self) -> None:
         time.sleep(0.5 if self.step.slow else 0.1)  # a git that outlived its parent has its turn first
-        self.shop.foreign_push()
+        for attempt in range(50):
+            try:
+                self.shop.foreign_push()
+                break
+            except subprocess.CalledProcessError:  # the branch is locked by a git that outlived its parent
+                assert attempt < 49, f"{self.told()}: the branch stays locked"
+                time.sleep(0.1)
         self.timed("recover")
 
     def timed(self, command: str) -> Told:

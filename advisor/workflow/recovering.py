@@ -172,7 +172,7 @@ class Recovering(Verifying):
         try:
             if stored.state is State.UNCERTAIN:
                 return self._look(proposal)
-            self.repository(proposal.repository.name).tidy()
+            notes = self.repository(proposal.repository.name).tidy()
             change = self._resume(proposal, wait_seconds=0).change
         except InHand as living:
             return _left(proposal, str(living))
@@ -184,9 +184,8 @@ class Recovering(Verifying):
         told = (
             "was merged" if stored.state is State.AWAITING_MERGE else "its delivery was left in the middle and is done"
         )
-        return Recovered(
-            proposal.id, Ending.DELIVERED, f"proposal {proposal.id}: {told}; {commit} is on {proposal.branch}"
-        )
+        line = "; ".join([f"proposal {proposal.id}: {told}", f"{commit} is on {proposal.branch}", *notes])
+        return Recovered(proposal.id, Ending.DELIVERED, line)
 
     def _look(self, proposal: Proposal) -> Recovered:
         """Say where an uncertain delivery stands, and change nothing: the next step is a person's."""

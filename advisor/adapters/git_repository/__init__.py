@@ -143,13 +143,15 @@ class GitRepository:
         """
         return self._clone.ask_remote()
 
-    def tidy(self) -> None:
-        """Take away what a killed process left in our copy; what a living one has there is left alone.
+    def tidy(self) -> list[str]:
+        """Take away what a killed process left in our copy, replace a damaged one, and return what a person should know.
+
+        What a living process has there is left alone.
 
         Raises:
-            SourceError: Another process holds the copy for the whole timeout, or it cannot be written.
+            SourceError: Another process holds the copy for the whole timeout, or it cannot be written or made anew.
         """
-        self._clone.tidy()
+        return self._clone.tidy()
 
     def read_file(self, commit: str, path: str) -> bytes:
         """Return the bytes of a file.

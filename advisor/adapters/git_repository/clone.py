@@ -197,15 +197,17 @@ class Clone:
                 clear(self.store)
         clear_scratch(self.directory)
 
-    def tidy(self) -> None:
-        """Take away what a killed process left in our copy; what a living one has is waited for, then left alone.
-
-        Raises:
-            SourceError: The folder cannot be written.
-        """
-        with self.explained("tidying our copy"), self.locked():
-            if self.store.is_dir():
-                self._clean_store()
+    def tidy(self) -> list[str]:
+        """See `GitRepository.tidy`."""
+        with self.explained("tidying our copy"):
+            with self.locked():
+                if self.store.is_dir():
+                    self._clean_store()
+            try:
+                self.checked_head()
+            except GitFailed:
+                return self.synchronise()
+        return []
 
     def _make(self, lock: int) -> None:
         clone(self.remote, self.store, lock)
