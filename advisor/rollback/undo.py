@@ -137,7 +137,9 @@ def is_sealed(entry: UndoEntry, key: bytes) -> bool:
 
 
 def _signature(entry: UndoEntry, key: bytes) -> str:
-    message = canonical_json(["ops-advisor", "undo", entry.model_dump(mode="json", exclude={"signature"})])
+    # Without defaults: a field that a later version adds must not make what was signed before unreadable.
+    told = entry.model_dump(mode="json", exclude={"signature"}, exclude_defaults=True)
+    message = canonical_json(["ops-advisor", "undo", told])
     return "hmac-sha256:" + hmac.new(key, message, hashlib.sha256).hexdigest()
 
 
