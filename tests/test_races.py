@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -20,23 +22,42 @@ from threading import BrokenBarrierError
 from typing import Any
 
 import pytest
+import yaml
 
 from advisor.approval import Approval, Denial, Expiry
 from advisor.change import Change
 from advisor.errors import AdvisorError, ApprovalResolved, StoreUnavailable
 from advisor.lifecycle import State
-from advisor.proposal import Proposal
+from advisor.proposal import Proposal, build_proposal
+from advisor.settings import load_settings
 from advisor.store import Store
+from advisor.workflow import Workflow
 from tests.support import racing
-from tests.support.gate import KEY, NOW, approve, fake_with_cause, propose, revert_action
+from tests.support.gate import (
+    BAD,
+    GOOD,
+    KEY,
+    NOW,
+    OTHER,
+    PATH,
+    approve,
+    draft,
+    fake_with_cause,
+    fast_import,
+    git,
+    new_remote,
+    propose,
+    revert_action,
+)
 from tests.support.postgresql import PASSWORD, Server, postgresql_server
 from tests.support.racing import ALICE, BOB, CASTS, EXPIRED, PEOPLE, Said, Scene, SharedBranch, proposal_of
 
 __all__ = ["postgresql_server"]  # a fixture
 
-ROUNDS = 500 if os.environ.get("ADVISOR_PROOF") == "1" else 100
+PROOF = os.environ.get("ADVISOR_PROOF") == "1"
+ROUNDS = 500 if PROOF else 100
 LATER = NOW + timedelta(minutes=5)
-LONG = pytest.mark.timeout(900 if ROUNDS == 100 else 3600)  # a loaded machine is slow, not wrong
+LONG = pytest.mark.timeout(3600 if PROOF else 900)  # a loaded machine is slow, not wrong
 ENGINES = ("sqlite", "postgresql")
 
 
@@ -218,6 +239,74 @@ def test_of_32_processes_one_wins_and_the_others_are_told_who_was_first(
         assert len(ended) > 1, ended
     if cast in ("crowd", "two_people"):
         assert ended["rolled_back"] > len(proposals) // 4, ended
+
+
+# --- the whole program, on real git ---------------------------------------------------------------------------------
+
+PEOPLE_OF_THE_SHOP = racing.APPROVERS[:3]
+
+
+def shop(folder: Path, url: str) -> tuple[Path, str]:
+    """Return a remote whose last commit raised the session timeout, and the proposal that takes it back, on record."""
+    remote = new_remote(folder)
+    cause = fast_import(remote, {PATH: GOOD, OTHER: b"a: 1\n"}, {PATH: BAD})
+    settings = {
+        "store": url,
+        "repositories": {"config": {"url": "./remote.git", "branch": "main"}},
+        "services": {
+            "checkout": {
+                "selector": 'job="checkout"',
+                "configuration": {"repository": "config", "paths": ["apps/checkout/**"]},
+            }
+        },
+        "approval": {"approvers": list(PEOPLE_OF_THE_SHOP)},
+    }
+    (folder / "advisor.yaml").write_text(yaml.safe_dump(settings))
+    workflow = Workflow(load_settings(folder / "advisor.yaml"))
+    repository = workflow.repository("config")
+    repository.head()
+    made = draft(revert_action(cause), policy_version=workflow.settings.policy_version)
+    proposal = build_proposal(repository, made, "prop-0001", "nonce-1", workflow.clock())
+    workflow.store.save_proposal(proposal)
+    workflow.store.close()
+    return remote, proposal.id
+
+
+def run_at_once(folder: Path, *commands: list[str]) -> list[tuple[int, str]]:
+    """Return exit code and error line of commands that were started together."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "advisor", *command, "--config", str(folder / "advisor.yaml")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command in commands
+    ]
+    return [(process.returncode, told[1]) for process in processes for told in [process.communicate(timeout=240)]]
+
+
+@LONG
+@pytest.mark.parametrize("engine", ENGINES if PROOF else ENGINES[1:], indirect=True)  # a command costs seconds
+def test_of_three_commands_at_once_one_changes_the_branch_and_one_takes_it_back(url: str, tmp_path: Path) -> None:
+    remote, proposal = shop(tmp_path, url)
+    approved = run_at_once(tmp_path, *(["approve", proposal, "--as", person, "--yes"] for person in PEOPLE_OF_THE_SHOP))
+    assert all("Traceback" not in told for _, told in approved)
+    assert 0 in [code for code, _ in approved], approved
+    assert git(remote, "rev-list", "--count", "main").strip() == "3"
+    assert git(remote, "show", f"main:{PATH}") == GOOD.decode()
+    store = Workflow(load_settings(tmp_path / "advisor.yaml")).store
+    ((given,), (stored,)) = store.answers(proposal), store.list_changes()
+    assert isinstance(given, Approval) and stored.state is State.DELIVERED
+    back = run_at_once(tmp_path, *(["rollback", stored.change.id, "--as", person] for person in PEOPLE_OF_THE_SHOP))
+    assert all("Traceback" not in told for _, told in back)
+    assert 0 in [code for code, _ in back], back
+    assert git(remote, "rev-list", "--count", "main").strip() == "4"
+    assert git(remote, "show", f"main:{PATH}") == BAD.decode()
+    assert store.state_of(proposal) is State.ROLLED_BACK
+    assert store.verify_audit() == len(store.audit_entries())
+    store.close()
 
 
 # --- in one process ------------------------------------------------------------------------------------------------
