@@ -386,6 +386,8 @@ def test_a_crash_between_push_and_pull_request_ends_in_one(world: World, call: s
     for _ in range(2):
         stage.look()
         assert (stage.state, world.pull_requests) == (State.AWAITING_MERGE, 1)
+    if call == "after_open" and not isinstance(world, RealWorld):
+        assert [heard[0] for heard in world.server.calls].count("POST") == 1  # looked for, not tried again
 
 
 @pytest.mark.parametrize("how", ["cut", "drip", "answer"])
@@ -425,6 +427,22 @@ def test_one_that_somebody_opened_for_our_branch_is_ours(scripted: World) -> Non
     stage = scripted.on(forge=late).stage
     stage.deliver()
     assert (stage.state, scripted.pull_requests) == (State.AWAITING_MERGE, 1)
+
+
+def test_a_commit_that_somebody_adds_before_it_is_opened_makes_it_void(scripted: World) -> None:
+    class Overtaken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(scripted.forge, name)
+
+        def open(self, *arguments: Any) -> Any:
+            foreign(scripted, scripted.stage.name)
+            return scripted.forge.open(*arguments)
+
+    overtaken: Any = Overtaken()
+    stage = scripted.on(forge=overtaken, merges=True).stage
+    with pytest.raises(ChangeConflict, match="somebody pushed to"):
+        stage.deliver()
+    assert (stage.state, stage.head()) == (State.CONFLICT, stage.proposal.base)
 
 
 # --- what the server may answer ---

@@ -133,7 +133,7 @@ class ScriptedForge:
             page, size = int(query.get("page", "1")), int(query.get("per_page", "30"))
             return 200, one.reviews[(page - 1) * size : page * size]
         if match[2] == "/merge":
-            return self._merge_called(one, body["sha"], body["merge_method"], (405, 409))
+            return self._merge_called(one, body.get("sha"), body["merge_method"], (405, 409))
         if method == "PATCH":
             one.state = body["state"] if one.state == "open" else one.state
         return 200, self._shape(one)
@@ -164,7 +164,7 @@ class ScriptedForge:
             return 200, one.reviews[(page - 1) * size : page * size]
         if match[2] == "/merge":
             method = {"fast-forward-only": "fast-forward"}.get(body["Do"], body["Do"])
-            return self._merge_called(one, body["head_commit_id"], method, (405, 409))
+            return self._merge_called(one, body.get("head_commit_id"), method, (405, 409))
         if method == "PATCH":
             one.state = body["state"] if one.state == "open" else one.state
         return 201, self._shape(one)
@@ -194,7 +194,7 @@ class ScriptedForge:
             given = [r for r in one.reviews if r["state"] == "APPROVED"]
             return 200, {"approved_by": [{"user": r["user"]} for r in given]}
         if match[2] == "/merge":
-            return self._merge_called(one, body["sha"], "squash" if body["squash"] else "merge", (405, 409))
+            return self._merge_called(one, body.get("sha"), "squash" if body["squash"] else "merge", (405, 409))
         if method == "PUT" and body.get("state_event") == "close" and one.state == "open":
             one.state = "closed"
         return 200, self._shape(one)
@@ -209,12 +209,12 @@ class ScriptedForge:
         self.requests.append(one)
         return 201, self._shape(one)
 
-    def _merge_called(self, one: Request, sha: str, method: str, codes: tuple[int, int]) -> tuple[int, Any]:
+    def _merge_called(self, one: Request, sha: str | None, method: str, codes: tuple[int, int]) -> tuple[int, Any]:
         self.before_merge()
         self._refresh()
         if one.state != "open":
             return codes[0], {"message": "not mergeable"}
-        if one.head != sha:
+        if sha is not None and one.head != sha:
             return codes[1], {"message": "Head branch was modified. Review and try the merge again."}
         if method == "fast-forward" and git(self.repository, "merge-base", one.base, one.head).strip() != self.ref(
             one.base
