@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.adapters.language_model.agent import hold_conversation
 from advisor.adapters.language_model.budget import Meter
-from advisor.adapters.language_model.clients import ModelSettings, make_client
+from advisor.adapters.language_model.clients import ModelSettings, open_model, shaped
 from advisor.adapters.language_model.failures import Failure, explain
 from advisor.adapters.language_model.running import run_within
 from advisor.errors import ModelError, ModelRefused, ModelUnavailable, one_line
@@ -159,7 +159,7 @@ class ChatModels:
     def _call(self, settings: ModelSettings, request: ModelRequest, mode: str, left: float) -> ModelReply:
         began = time.monotonic()
         try:
-            message = run_within(left, lambda: make_client(settings, mode, request, left).invoke(_spoken(request)))
+            message = run_within(left, lambda: _invoked(settings, mode, request, left))
         except Exception as error:
             self._meter.count(settings.name, None, time.monotonic() - began)
             raise explain(error, settings, left) from error
@@ -182,6 +182,11 @@ class ChatModels:
     def _count_failure(self, name: str, error: ModelError) -> None:
         if isinstance(error, ModelUnavailable):
             self._failed[name] = (self._failed.get(name, (0, 0.0))[0] + 1, time.monotonic())
+
+
+def _invoked(settings: ModelSettings, mode: str, request: ModelRequest, seconds: float) -> AIMessage:
+    with open_model(settings, seconds) as model:
+        return shaped(model, settings, mode, request).invoke(_spoken(request))
 
 
 def _spoken(request: ModelRequest) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from advisor.adapters.language_model.budget import Meter
-from advisor.adapters.language_model.clients import ModelSettings, make_model
+from advisor.adapters.language_model.clients import ModelSettings, open_model
 from advisor.adapters.language_model.failures import Failure, explain
 from advisor.adapters.language_model.running import Overdue
 from advisor.errors import AdvisorError, ModelUnavailable, one_line
@@ -31,6 +31,7 @@ from advisor.model_port import (
 )
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
     from langchain_core.tools import BaseTool
 
 _END = object()
@@ -132,10 +133,16 @@ class _Session:
 def _run(
     settings: ModelSettings, system: str, messages: tuple[Message, ...], session: _Session, limits: ConversationLimits
 ) -> Iterator[tuple[str, Any]]:
+    with open_model(settings, limits.seconds) as model:
+        yield from _stream(model, system, messages, session, limits)
+
+
+def _stream(
+    model: BaseChatModel, system: str, messages: tuple[Message, ...], session: _Session, limits: ConversationLimits
+) -> Iterator[tuple[str, Any]]:
     from langchain.agents import create_agent
     from langchain.agents.middleware import ModelCallLimitMiddleware
 
-    model = make_model(settings, limits.seconds)
     agent: Any = create_agent(
         model,
         tools=[_as_langchain(tool, session) for tool in session.tools],

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from advisor.errors import SettingsInvalid
 from advisor.model_port import ModelRequest
 
 if TYPE_CHECKING:
@@ -66,9 +70,8 @@ class ModelSettings:
         return following[0] if following and self.answer == "auto" else None
 
 
-def make_client(settings: ModelSettings, mode: str, request: ModelRequest, seconds: float) -> Runnable[Any, AIMessage]:
-    """Return a client that answers in the shape of the request, as far as its server can be held to it."""
-    model = make_model(settings, seconds)
+def shaped(model: BaseChatModel, settings: ModelSettings, mode: str, request: ModelRequest) -> Runnable[Any, AIMessage]:
+    """Return a model that answers in the shape of the request, as far as its server can be held to it."""
     schema = request.answer_schema
     if schema is None or mode == TEXT:
         return model
@@ -86,6 +89,32 @@ def make_client(settings: ModelSettings, mode: str, request: ModelRequest, secon
     return model.bind(response_format={"type": "json_schema", "json_schema": shape})
 
 
+@contextmanager
+def open_model(settings: ModelSettings, seconds: float) -> Iterator[BaseChatModel]:
+    """Yield LangChain's chat model; the connections that it opened are closed afterwards."""
+    model = make_model(settings, seconds)
+    try:
+        yield model
+    finally:
+        # The makers' clients of OpenAI and Anthropic share a pool that LangChain keeps; Ollama's and our own are ours.
+        ours = getattr(getattr(model, "_client", None), "_client", None) if settings.provider == "ollama" else None
+        ours = getattr(model, "http_client", None) if settings.provider == "openai" else ours
+        if ours is not None:
+            ours.close()
+
+
+def _trusting(settings: ModelSettings) -> ssl.SSLContext:
+    """Return the trust in a certificate authority of the settings.
+
+    Raises:
+        SettingsInvalid: The file cannot be read as certificates.
+    """
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsInvalid(f"model.ca_file {settings.ca_file}: cannot be read as certificates") from error
+
+
 def make_model(settings: ModelSettings, seconds: float) -> BaseChatModel:
     """Return LangChain's chat model. Our own retries and deadline stand around it, so its own are off."""
     if not settings.traces:
@@ -101,7 +130,10 @@ def make_model(settings: ModelSettings, seconds: float) -> BaseChatModel:
             wanted |= {"num_predict": settings.max_output_tokens, "seed": settings.seed}
             for name in ("timeout", "max_retries"):
                 del wanted[name]
-            wanted["client_kwargs"] = {"timeout": seconds, **({"verify": settings.ca_file} if settings.ca_file else {})}
+            wanted["client_kwargs"] = {
+                "timeout": seconds,
+                **({"verify": _trusting(settings)} if settings.ca_file else {}),
+            }
         case "anthropic":
             wanted |= {"max_tokens": settings.max_output_tokens, "api_key": settings.api_key or "none"}
         case _:
@@ -110,6 +142,6 @@ def make_model(settings: ModelSettings, seconds: float) -> BaseChatModel:
             if settings.ca_file:
                 import httpx2
 
-                wanted["http_client"] = httpx2.Client(verify=settings.ca_file, timeout=seconds)
+                wanted["http_client"] = httpx2.Client(verify=_trusting(settings), timeout=seconds)
     model: BaseChatModel = init_chat_model(settings.name, **{k: v for k, v in wanted.items() if v is not None})
     return model
