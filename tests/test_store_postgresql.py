@@ -394,6 +394,25 @@ def test_where_it_cannot_be_asked_it_is_uncertain_and_safe_to_repeat(
         store.close()
 
 
+def test_a_process_that_was_stopped_in_a_step_is_cut_off_and_takes_it_again(
+    postgresql_server: Server, store: Store
+) -> None:
+    """The server ends the idle session, so that nobody waits for it for ever; the step is whole all the same."""
+    proposal, left = proposed(store), [1]
+
+    @event.listens_for(store._database._engine, "before_cursor_execute")
+    def stopped(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE proposals") and left.pop() if left else False:
+            cursor.connection.execute("SET LOCAL idle_in_transaction_session_timeout = 50")
+            time.sleep(1)
+
+    assert store.record_answer(approve(proposal)) is State.GRANTED
+    event.remove(store._database._engine, "before_cursor_execute", stopped)
+    assert left == []
+    assert len(store.answers(proposal.id)) == 1
+    assert store.verify_audit() == 2
+
+
 def test_a_deadlock_is_taken_again(postgresql_server: Server, store: Store) -> None:
     proposal = proposed(store)
     database = store._database._engine.url.database or ""

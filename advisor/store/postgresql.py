@@ -54,8 +54,8 @@ _SETTINGS = {
     "3F000": "the role may not do that; give it CREATE on the schema, or make it the owner of the database",
     "42501": "the role may not do that; give it CREATE on the schema, or make it the owner of the database",
 }
-# Two transactions in each other's way, or a connection that went: undone for certain, so the step is taken again.
-_UNDONE = ("40001", "40P01", "08", "57P01", "57P02")
+# Two transactions in each other's way, or a session that was ended: undone for certain, so the step is taken again.
+_UNDONE = ("40001", "40P01", "08", "25P03", "57P01", "57P02", "57P05")
 # Before there is a session the server's answer comes as text only. It may be in another language; then it is shown.
 _REFUSED = {
     r"password authentication failed|no password supplied|fe_sendauth": "the server refused the password of {user};"
