@@ -885,6 +885,14 @@ def a_chain_of_deltas_that_explodes(s: Scene) -> None:
 
 
 @scene
+def two_bombs_that_look_renamed(s: Scene) -> None:
+    first, second = _bomb(s, copies=16), _bomb(s, copies=17)
+    before = plain(checkout={b"a.yaml": Special(b"100644", id=first)})
+    before[b"apps"][b"checkout"][b"application.yaml"] = GOOD
+    s.history(before=before, after=plain(checkout={b"b.yaml": Special(b"100644", id=second)}))
+
+
+@scene
 def a_file_of_aliases(s: Scene) -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
     s.history()

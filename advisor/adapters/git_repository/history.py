@@ -6,6 +6,7 @@ commits behind it as far as that is unambiguous. Called by `GitRepository.change
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,9 +38,11 @@ from advisor.values import format_instant
 FILES_LISTED_MAX = 50  # out-of-scope files of one commit: enough to see what kind of commit it was
 FILES_KEPT_MAX = 10 * FILES_READ_MAX  # in-scope files of one commit: what is not read is still listed
 INNER_COMMITS_MAX = 20_000  # commits behind merges that are looked at for attribution
+RENAME_BYTES_MAX = 64 * 1024 * 1024  # a tree of a million entries is read in one piece as well
 WALK_MAX = 1_000_000
 OLDER_RUN_MAX = 500  # so many commits in a row before the window end the walk: one wrong clock does not
 SKEWED_RUN_MAX = 20  # commits with a date outside, between two inside: a wrong clock, not another time
+_TOO_LARGE_TO_COMPARE = re.compile(r"attempting to allocate|out of memory", re.IGNORECASE)
 _STATUS = {"A": "added", "D": "deleted", "M": "modified", "T": "modified", "R": "renamed", "C": "added"}
 
 
@@ -163,9 +166,21 @@ class History:
         if not known:
             return {}
         lines = "".join(f"{commit} {parent}\n" if parent else f"{commit}\n" for commit, parent in known)
+        try:
+            return self._read_deltas(lines.encode("ascii"), "-M60%", "-l200")
+        except GitFailed as error:
+            if not _TOO_LARGE_TO_COMPARE.search(error.words):
+                raise
+            self._warnings.append(
+                f"files above {RENAME_BYTES_MAX} bytes may have been renamed: renames are shown as a deletion and an addition"
+            )
+            return self._read_deltas(lines.encode("ascii"), "--no-renames")
+
+    def _read_deltas(self, pairs: bytes, *renames: str) -> dict[str, list[Delta]]:
         found: dict[str, list[Delta]] = {}
-        extra = ("--stdin", "--root", "-M60%", "-l200")
-        with self._git.start(*RAW_DIFF, *extra, stdin=lines.encode("ascii")) as process:
+        # Comparing two files for a rename loads both, whatever they unpack to.
+        bound = {"GIT_ALLOC_LIMIT": str(RENAME_BYTES_MAX)}
+        with self._git.start(*RAW_DIFF, "--stdin", "--root", *renames, stdin=pairs, environment=bound) as process:
             current = ""
             kept: list[Delta] = []
             inside = outside = 0
