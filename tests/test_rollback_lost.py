@@ -36,6 +36,7 @@ from advisor.settings import load_settings
 from advisor.values import ActionType, Risk
 from advisor.workflow.recovering import Recovering
 from tests.support.gate import ALICE, BAD, BOB, GOOD, MALLORY, OTHER, PATH, TIMEOUT, fast_import, git, new_remote
+from tests.support.shop import Answer, finish, start
 
 SETTINGS: dict[str, Any] = {
     "repositories": {"config": {"url": "./remote.git"}},
@@ -524,3 +525,43 @@ def test_a_beginning_of_two_incidents_is_not_enough(desk: Desk) -> None:
     desk.change("server.port", "9090", incident="inc-2")
     with pytest.raises(RecordUnknown, match="not unique"):
         desk.open().plan_incident_rollback("inc-")
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def ask(desk: Desk, *arguments: str) -> Answer:
+    return finish(start(desk.folder, *arguments))
+
+
+def test_the_command_takes_back_an_incident_and_lists_what_stands(desk: Desk) -> None:
+    first = desk.change(TIMEOUT, "30m")
+    second = desk.change(TIMEOUT, "45m")
+    listed = ask(desk, "rollback", "--list", "--json")
+    assert [(row["id"], row["rollback"], row["source"]) for row in listed.json] == [
+        (second.id, "exact", "records"),
+        (first.id, "collides", "records"),
+    ]
+    refused = ask(desk, "rollback", first.id, "--as", ALICE)
+    assert refused.code == 4 and f"`advisor rollback {second.id}`" in refused.line
+    assert ask(desk, "rollback").code == 2
+    assert ask(desk, "rollback", first.id, "--incident", "inc-1", "--as", ALICE).code == 2
+    previewed = ask(desk, "rollback", "--incident", "inc-1", "--preview")
+    assert previewed.code == 0 and "1 of 2" in previewed.out and "2 of 2" in previewed.out
+    assert len(desk.changes) == 2 and b"45m" in desk.show()
+    done = ask(desk, "rollback", "--incident", "inc-1", "--as", ALICE, "--json")
+    assert done.code == 0
+    assert [change["rolls_back"] for change in done.json["done"]] == [second.id, first.id]
+    assert desk.show() == BAD
+
+
+def test_the_command_works_without_store_journal_and_copy(desk: Desk) -> None:
+    change = desk.change(TIMEOUT, "30m")
+    desk.lose_database_only()
+    desk.lose_journal()
+    desk.lose_clone()
+    nobody = ask(desk, "rollback", change.id, "--as", MALLORY)
+    assert nobody.code == 4 and desk.show() == GOOD
+    made = ask(desk, "rollback", change.commit[:10], "--as", ALICE)
+    assert made.code == 0 and "the records of this change are lost" in made.out, made.err
+    assert desk.show() == BAD
