@@ -48,8 +48,7 @@ def history(assessment: Assessment) -> tuple[ChangeAnswer, ...]:
                     files=(FileChange(path=h.cause.path, status="modified", keys=(key,)),),
                 )
             )
-    until = assessment.hypotheses[0].cause.at
-    assert until is not None
+    until = next(h.cause.at for h in assessment.hypotheses if h.cause.at is not None)
     return (ChangeAnswer(head="0" * 40, head_at=until, commits=tuple(commits)),)
 
 

@@ -139,14 +139,19 @@ class _Asked:
         if logs is None:
             return "refused: no logs were gathered"
         wanted = a.text.lower()
-        hits = [t for t in logs.templates if wanted in t.template.lower() or wanted in t.sample.lower()]
-        if not hits:
+        found = [
+            (e.count, f"{e.type}: {e.message}, caused by {e.root_type}: {e.root_message} — {e.count}×")
+            for e in logs.exceptions
+            if wanted in f"{e.type} {e.message} {e.root_type} {e.root_message}".lower()
+        ]
+        found += [
+            (t.count, f"{t.level} {t.sample or t.template} — {t.count}×, first {format_instant(t.first_at)}")
+            for t in logs.templates
+            if wanted in t.template.lower() or wanted in t.sample.lower()
+        ]
+        if not found:
             return f"no line of the window has {a.text!r}"
-        most = sorted(hits, key=lambda t: -t.count)[:3]
-        told = "; ".join(
-            f"{t.level} {t.sample or t.template} — {t.count}×, first {format_instant(t.first_at)}, last {format_instant(t.last_at)}"
-            for t in most
-        )
+        told = "; ".join(text for _, text in sorted(found, key=lambda one: -one[0])[:3])
         return self.add(EvidenceKind.LOG, "L", told, self.gathered.log_source, f"lines with {a.text!r}")
 
     def change(self, a: ChangeArguments) -> str:
