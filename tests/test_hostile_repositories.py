@@ -235,6 +235,11 @@ def test_what_is_shown_hides_nothing(run: Run, name: str) -> None:
             assert word.isprintable() and "\n" not in word, ascii(word)
 
 
+def test_two_bombs_are_not_unpacked_to_see_whether_one_was_renamed(run: Run) -> None:
+    assert "renames are shown as a deletion and an addition" in run.told["two_bombs_that_look_renamed"]["read"]
+    assert "renames are shown" not in run.told["two_large_files_that_look_renamed"]["read"]
+
+
 # --- the checks by themselves ----------------------------------------------------------------------------------------------------
 
 
@@ -296,7 +301,7 @@ def test_a_hook_that_only_we_can_have_put_there_runs_as_for_git_push(tmp_path: P
     check_programs(str(remote), ref, 20, wanted=True)
     with pytest.raises(ChangeRefused, match="its hook pre-receive"):
         check_programs(str(remote), ref, 20, wanted=False)
-    hook.chmod(0o775)
+    hook.chmod(0o757)
     with pytest.raises(ChangeRefused, match=r"its hook pre-receive.*run_hooks: true"):
         check_programs(str(remote), ref, 20, wanted=None)
     check_programs("ssh://git@example.org/c.git", ref, 20, wanted=False)  # the server's own affair

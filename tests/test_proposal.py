@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from advisor.errors import ChangeConflict, ChangeRefused
 from advisor.path_scope import PathScope
@@ -30,6 +31,7 @@ from advisor.proposal import (
 )
 from advisor.proposal.guardrails import check_modes, matches_key
 from advisor.proposal.patch import PatchFile
+from advisor.settings import Configuration
 from advisor.values import ActionType, Risk, digest
 from tests.support.gate import (
     BAD,
@@ -322,6 +324,14 @@ MAP = "apps/checkout/map.yaml"
 )
 def test_globs_of_keys(glob: str, key: str, named: bool) -> None:
     assert matches_key(glob, key) is named
+
+
+def test_rules_for_keys_stand_in_the_settings_and_a_blank_one_is_refused() -> None:
+    read = Configuration.model_validate({"repository": "config", "keys": "server.*", "forbidden_keys": ["a", "b"]})
+    assert (read.keys, read.forbidden_keys) == (("server.*",), ("a", "b"))
+    for odd in ("", "  ", "a\nb", "x" * 501):
+        with pytest.raises(ValidationError, match="names no key"):
+            Configuration.model_validate({"repository": "config", "forbidden_keys": [odd]})
 
 
 def test_what_holds_a_forbidden_value_whole_is_forbidden_too_but_not_allowed_by_it() -> None:

@@ -13,6 +13,7 @@ there. Read only; called by `GitRepository` before anything is pushed.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from advisor.adapters.git_repository.paths import local_path
@@ -115,8 +116,16 @@ def _hooks(git: GitRunner, folder: Path, configured: str, own: bool) -> list[str
 def _is_own(path: Path) -> bool:
     """Return whether nobody but this user and root can have written a file or folder, nor what a link leads to."""
     try:
-        return all(
-            s.st_uid in (0, os.getuid()) and not s.st_mode & 0o022 for s in (path.stat(), path.resolve().parent.stat())
-        )
+        return _only_we_write(path.stat()) and _only_we_write(path.resolve().parent.stat(), folder=True)
     except OSError:
         return False
+
+
+def _only_we_write(status: os.stat_result, folder: bool = False) -> bool:
+    us = os.getuid()
+    if status.st_uid not in (0, us):
+        return False
+    # A user's own group, as many systems give one to each: its number is the user's.
+    group = status.st_mode & stat.S_IWGRP and status.st_gid != us
+    # In a folder such as /tmp nobody renames or removes what is not theirs; what others add has its own owner.
+    return not (group or status.st_mode & stat.S_IWOTH) or bool(folder and status.st_mode & stat.S_ISVTX)
