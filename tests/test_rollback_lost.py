@@ -565,3 +565,21 @@ def test_the_command_works_without_store_journal_and_copy(desk: Desk) -> None:
     made = ask(desk, "rollback", change.commit[:10], "--as", ALICE)
     assert made.code == 0 and "the records of this change are lost" in made.out, made.err
     assert desk.show() == BAD
+
+
+def test_a_change_that_was_half_taken_back_by_hand_is_refused(desk: Desk) -> None:
+    """The rest could be merged, but doing the change again would not give what stands there: nobody approved that mix."""
+    rows = [b"key%02d=%d\n" % (n, n) for n in range(30)]
+    many = "apps/checkout/many.properties"
+    fast_import(desk.remote, {many: b"".join(rows)})
+    changed = [*rows]
+    changed[2], changed[27] = b"key02=x\n", b"key27=x\n"
+    base = desk.head()
+    commit = fast_import(desk.remote, {many: b"".join(changed)})
+    mixed = [*changed]
+    mixed[2], mixed[15] = rows[2], b"key15=y\n"
+    later = fast_import(desk.remote, {many: b"".join(mixed)})
+    repository = desk.open().repository("config")
+    repository.head()
+    with pytest.raises(ChangeCollision, match=rf"{many}.*{later[:10]}"):
+        repository.apply_inverse(base, commit, later, commit)
