@@ -294,10 +294,11 @@ def test_merged_by_us_it_is_the_approved_tree(world: World) -> None:
     stage.store.verify_audit()
 
 
-def test_after_its_approval_ran_out_we_do_not_merge_it(scripted: World) -> None:
+@pytest.mark.parametrize("held", [True, None])
+def test_after_its_approval_ran_out_we_do_not_merge_it(scripted: World, held: bool | None) -> None:
     scripted.stage.deliver()
     stage = scripted.on(merges=True).stage
-    stage.look(gate.NOW + timedelta(hours=1), grant=None)
+    stage.look(gate.NOW + timedelta(hours=1), grant=held)
     assert (stage.state, stage.head()) == (State.AWAITING_MERGE, stage.proposal.base)
 
 
@@ -600,6 +601,7 @@ def test_netrc_does_not_take_the_tokens_place(
     forge, server = asked
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login u password p\n")
     monkeypatch.setenv("HOME", str(tmp_path))
+    forge._api._host = "forge.example.org"  # as for a server elsewhere: on the loopback interface it is never read
     forge.check()
     sent = server.calls[-1][2]
     assert TOKEN in sent.get("Authorization", "") + sent.get("PRIVATE-TOKEN", "")
