@@ -472,3 +472,20 @@ def test_without_ssh_keygen_it_says_so_and_verifies_nothing(
     proof = verify_bundle(bundle)
     assert not proof.verified
     assert any("openssh-client" in each.detail for each in proof.lines)
+
+
+def test_each_check_refuses_by_itself(proven: tuple[Place, Path], tmp_path: Path) -> None:
+    _place, bundle = proven
+
+    def proof_of(edit: Callable[[dict[str, Any]], object]) -> dict[str, str]:
+        proof = verify_bundle(edited(bundle, tmp_path / "forged.zip", edit))
+        return {each.what.split(" sha256")[0]: each.detail for each in proof.lines if each.verdict is Verdict.REFUSED}
+
+    def keep_answers(manifest: dict[str, Any]) -> None:
+        answers = json.loads(json.dumps(subject(manifest)["answers"]))
+        forge_proposal(manifest, summary="harmless")
+        subject(manifest)["answers"] = answers  # whole, and signed, but for something else
+
+    assert "another proposal" in proof_of(keep_answers)[f"{ALICE} approved"]
+    assert "other bytes" in proof_of(FORGERIES["another patch"])["patch"]
+    assert "proposer's own" in proof_of(FORGERIES["the proposer approves"])[f"{ALICE} approved"]
