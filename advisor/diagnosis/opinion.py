@@ -8,10 +8,10 @@ never followed. Pure; called by the workflow.
 
 from __future__ import annotations
 
-from advisor.diagnosis import Assessment, Claim, Diagnosis, Hypothesis, Outcome, Remedy
+from advisor.diagnosis import Assessment, Cause, Claim, Diagnosis, Hypothesis, Outcome, Remedy
 from advisor.diagnosis.grounding import JudgedCause, JudgedClaim, JudgedRemedy, Judgement, Verdict
 from advisor.playbook import Action
-from advisor.values import ActionType, Record, Risk
+from advisor.values import ActionType, CauseKind, Record, Risk
 
 TIPPED_MAX = 0.6  # what a model's word may make of a cause that the evidence did not single out
 TIPPED_MIN = 0.2  # a cause that the engine finds less likely than this is not tipped by words
@@ -26,7 +26,7 @@ class Opinion(Record):
         model: Who said it.
         used: Whether the diagnosis carries its words.
         agrees: Whether it names the engine's cause, or comes to the same end; None where it could not be used at all.
-        cause: Its leading cause, in words.
+        cause: Its leading cause, in words; ``kind`` and ``leading`` as records.
         struck: Its claims that the evidence does not show, each with the reason.
         remedy_refused: Why the remedy that it chose is not proposed.
         would_settle: What would decide between it and the engine.
@@ -38,6 +38,8 @@ class Opinion(Record):
     agrees: bool | None = None
     outcome: str = ""
     cause: str = ""
+    kind: CauseKind | None = None
+    leading: Cause | None = None
     summary: str = ""
     claims: tuple[JudgedClaim, ...] = ()
     struck: tuple[JudgedClaim, ...] = ()
@@ -167,6 +169,8 @@ def _opinion(judgement: Judgement, leading: JudgedCause | None, model: str, roun
         used=False,
         outcome=judgement.outcome,
         cause=_in_words(leading) if leading is not None else "",
+        kind=leading.kind if leading is not None else None,
+        leading=leading.cause if leading is not None else None,
         summary=judgement.summary.text if judgement.summary.verdict is Verdict.GROUNDED else "",
         claims=tuple(dict.fromkeys(c for c in every[1:] if c.verdict is Verdict.GROUNDED)),
         struck=tuple(dict.fromkeys(c for c in every if c.verdict is not Verdict.GROUNDED)),

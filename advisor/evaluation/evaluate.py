@@ -14,6 +14,7 @@ from advisor.evaluation.figures import Figures, Loss, by_class, by_split, by_tag
 from advisor.evaluation.judging import Judged, judge
 from advisor.evaluation.running import Answer, NotRun, Task, Told, run_tasks
 from advisor.evaluation.statistics import Share
+from advisor.evaluation.truth import Split
 from advisor.replaying import Part
 
 SCHEMA = "advisor.evaluation/v1"
@@ -45,8 +46,16 @@ class Evaluation:
 
     @property
     def misses(self) -> tuple[Judged, ...]:
-        """Return the cases in which something is wrong: the cause, the outcome, a remedy, or a refusal that is missing."""
-        return tuple(j for j in self.judged if is_miss(j))
+        """Return the cases in which something is wrong: the cause, the outcome, a remedy, or a refusal that is missing.
+
+        Those of the held-out split are only counted: who is shown one begins to tune on it.
+        """
+        return tuple(j for j in self.judged if is_miss(j) and j.case.truth.split is not Split.HELD_OUT)
+
+    @property
+    def misses_held_out(self) -> int:
+        """Return in how many held-out cases something is wrong."""
+        return sum(is_miss(j) and j.case.truth.split is Split.HELD_OUT for j in self.judged)
 
 
 def is_miss(j: Judged) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,8 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from advisor.errors import SettingsInvalid, one_line
 from advisor.redaction import redact
 from advisor.settings.approval import ApprovalRules, inside, with_allowed_signers
-from advisor.settings.model import Model
 from advisor.settings.audit import AuditRules
+from advisor.settings.model import Model
 from advisor.settings.repositories import Repository
 from advisor.settings.section import SECRET_IN_URL, Section
 from advisor.values import digest, load_yaml
@@ -29,6 +30,7 @@ __all__ = [
     "Service",
     "Settings",
     "load_settings",
+    "parse_model",
     "parse_settings",
     "read_secret",
 ]
@@ -255,6 +257,18 @@ def parse_settings(text: str, base: Path, name: str = "advisor.yaml") -> Setting
         return Settings.model_validate({**data, "base": base})
     except ValidationError as error:
         raise SettingsInvalid(f"{name}: {_explain(error)}") from error
+
+
+def parse_model(data: Mapping[str, Any]) -> Model:
+    """Return the settings of a model.
+
+    Raises:
+        SettingsInvalid: One line that names the key and what is wrong with it.
+    """
+    try:
+        return Model.model_validate(dict(data))
+    except ValidationError as error:
+        raise SettingsInvalid(f"model: {_explain(error)}") from error
 
 
 def load_settings(path: Path) -> Settings:

@@ -13,6 +13,7 @@ from advisor.evaluation.calibration import Calibration, Trust
 from advisor.evaluation.evaluate import Evaluation
 from advisor.evaluation.figures import Figures, Loss
 from advisor.evaluation.judging import Judged
+from advisor.evaluation.models import ModelEvaluation
 from advisor.evaluation.statistics import Bin
 from advisor.evaluation.words import (
     NOTHING,
@@ -55,6 +56,8 @@ def print_evaluation(console: Console, found: Evaluation) -> None:
     _print_reliability(console, found.total)
     if found.misses:
         _print_misses(console, found.misses)
+    if found.misses_held_out:
+        console.print(text(f"Besides, {found.misses_held_out} held-out cases, which are not named", "dim"))
     if found.ablation:
         _print_ablation(console, found)
     if found.calibrations:
@@ -207,3 +210,33 @@ def _trust_row(name: str, temperature: str, trust: Trust) -> Sequence[Text]:
     numbers = (trust.brier, trust.log_loss, trust.calibration_error)
     shown = (NOTHING if number is None else f"{number:.4f}" for number in numbers)
     return [text(cell) for cell in (name, temperature, str(trust.cases), *shown)]
+
+
+# --- a model -----------------------------------------------------------------------------------------------------------
+
+
+def print_model_evaluation(console: Console, found: ModelEvaluation) -> None:
+    """Print how a model did beside the engine."""
+    console.print(
+        text(
+            f"{safe(found.model, 80)}: {found.cases} cases, {found.runs} runs each; shares with their 95 % intervals",
+            "bold",
+        )
+    )
+    columns = (Column("who", "cyan"), Column("AC@1"), Column("outcome right"), Column("wrong remedies"))
+    rows = [
+        [text(name), *(text(in_percent(s)) for s in (way.first, way.outcome, way.wrong_remedy))]
+        for name, way in (("engine alone", found.engine), ("model alone", found.alone), ("both", found.both))
+    ]
+    print_table(console, columns, rows, "nothing")
+    usage = found.usage
+    money = f", {usage.usd:.4f} US dollars" if usage.usd is not None else ""
+    seconds = f"{found.seconds_median:.1f} s" if found.seconds_median is not None else "no time"
+    for line in (
+        f"no usable answer: {in_percent(found.unusable)}",
+        f"agreed with the engine: {in_percent(found.agreed)}",
+        f"claims that the evidence does not show: {in_percent(found.ungrounded)}",
+        f"repairs asked for: {found.repairs:.2f} a run; {seconds} more than the engine, at the median",
+        f"{usage.calls} calls, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out{money}",
+    ):
+        console.print(text(f"  {line}"))

@@ -45,9 +45,11 @@ class Explaining(Parts):
 
     Attributes:
         live_model: Whether a replay asks the model anew instead of reading its answer from the tape.
+        model_attempt: Counts repeated runs of the same question, so that each is recorded for itself.
     """
 
     live_model = False
+    model_attempt = 0
 
     def explain(
         self,
@@ -57,7 +59,6 @@ class Explaining(Parts):
         assessment: Assessment,
         playbook: Playbook | None,
         progress: Progress | None = None,
-        attempt: int = 0,
     ) -> Explained:
         """Return the assessment with the model's explanation where it stands, and its opinion beside it.
 
@@ -68,7 +69,6 @@ class Explaining(Parts):
             assessment: The engine's.
             playbook: Of the symptom.
             progress: Called as the model is asked and has answered.
-            attempt: Counts repeated runs of the same question.
         """
         model = self.language_model()
         if model is None or self.settings.model is None:
@@ -76,7 +76,7 @@ class Explaining(Parts):
         if progress:
             progress("model", "reading")
         most = self.settings.model.input_tokens_max
-        dossier = write_dossier(incident, coverage, assessment, playbook, most, attempt)
+        dossier = write_dossier(incident, coverage, assessment, playbook, most, self.model_attempt)
         note = ""
         conversant = self._conversant() if self.settings.model.investigates else None
         if conversant is not None:
@@ -85,7 +85,7 @@ class Explaining(Parts):
             metrics = self.sources(self.settings.service(incident.service)).metrics
             told = dossier.request.messages[-1].text
             assessment, note = follow_up(conversant, assessment, gathered, metrics, told)
-            dossier = write_dossier(incident, coverage, assessment, playbook, most, attempt)
+            dossier = write_dossier(incident, coverage, assessment, playbook, most, self.model_attempt)
         facts = gather_facts(assessment, frozenset(self.settings.services), incident.question)
         changes = tuple(filter(None, (gathered.changes, *(n.changes for n in gathered.neighbours))))
         explained = _consult(model, dossier, assessment, facts, changes, playbook)

@@ -286,6 +286,7 @@ def report_of(
             "model_calls": explained.usage.calls,
             "input_tokens": explained.usage.input_tokens,
             "output_tokens": explained.usage.output_tokens,
+            **({"model_usd": explained.usage.usd} if explained.usage.usd is not None else {}),
         },
         # Only where one was asked: the report of an engine alone is what it always was.
         **({"model": explained.opinion.model_dump(mode="json")} if explained.opinion else {}),
