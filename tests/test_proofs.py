@@ -489,3 +489,4 @@ def test_each_check_refuses_by_itself(proven: tuple[Place, Path], tmp_path: Path
     assert "another proposal" in proof_of(keep_answers)[f"{ALICE} approved"]
     assert "other bytes" in proof_of(FORGERIES["another patch"])["patch"]
     assert "proposer's own" in proof_of(FORGERIES["the proposer approves"])[f"{ALICE} approved"]
+    assert "has an SSH key" in proof_of(FORGERIES["said to be unsigned"])[f"{ALICE} approved"]
