@@ -80,7 +80,8 @@ def require_gitea() -> tuple[Path, str]:
     if on_path is not None:
         return Path(on_path), ""
     message = "gitea is not installed, and ADVISOR_GITEA names no folder with it"
-    if os.environ.get("ADVISOR_REQUIRE_REAL") == "1":
+    # Built from its source, which needs a toolchain that not every machine has: `.ci/run` says where that was not so.
+    if os.environ.get("ADVISOR_REQUIRE_REAL") == "1" and "gitea" not in os.environ.get("ADVISOR_WITHOUT", "").split():
         pytest.fail(message)
     pytest.skip(message)
 
