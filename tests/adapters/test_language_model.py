@@ -293,8 +293,24 @@ def test_a_connection_without_trust_is_refused(tmp_path: Path) -> None:
 
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
-        + ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "1",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        ],
         check=True,
         capture_output=True,
     )
@@ -303,7 +319,7 @@ def test_a_connection_without_trust_is_refused(tmp_path: Path) -> None:
         context.load_cert_chain(certificate, key)
         server._http.socket = context.wrap_socket(server._http.socket, server_side=True)
         url = server.base_url("openai").replace("http:", "https:")
-        with pytest.raises(ModelError, match="TLS|certificate"):
+        with pytest.raises(ModelError, match=r"TLS|certificate"):
             models("openai", url, retries=0).ask(PLAIN)
         assert models("openai", url, retries=0, ca_file=str(certificate)).ask(PLAIN).text == "y"
 
