@@ -5,7 +5,7 @@ CORE := $(VENV)/core.stamp
 DEV := $(VENV)/dev.stamp
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lab console bench clean lock
+.PHONY: demo test check proof lab console bench clean lock
 
 demo: $(CORE) ## gather, diagnose and propose on a recorded real incident; with a terminal it asks, commits, verifies, rolls back
 	@$(BIN)/advisor demo
@@ -19,6 +19,9 @@ check: $(DEV) ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/advisor playbooks lint
+
+proof: $(DEV) ## the proofs of the invariants at full size, and their table in docs/proof.md; takes hours
+	$(BIN)/python -m tests.proof
 
 lab: $(DEV) ## real JVMs, a real Prometheus, real git: bring the incidents about and take them through the whole loop
 	$(BIN)/python -m tests.lab.loop
