@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import time
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from advisor.redaction import TEXT_CHARACTERS_MAX, is_secret_key, mask, redact, redact_value
+from advisor import redaction
+from advisor.redaction import TEXT_CHARACTERS_MAX, formats, is_secret_key, mask, redact, redact_value, use_key
 
 S = "s3cr3tV4lue9X"  # the planted secret
 HEX64 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -113,6 +118,54 @@ PLANTED = [
     ("form", f"grant_type=password&username=a&password={S}&scope=x"),
     ("percent-encoded", f"body=password%3D{S}"),
     ("wide-spacing", f"password       =      {S}"),
+    # proxies and servers
+    ("nginx-header", f'proxy_set_header Authorization "Basic {S}==";'),
+    ("nginx-cookie", f'proxy_set_header Cookie "session={S}";'),
+    ("yaml-header-pair", f"- name: Authorization\n  value: Bearer {S}"),
+    ("redis-requirepass", f"requirepass {S}"),
+    ("redis-masterauth", f"masterauth {S}"),
+    ("redis-rename", f"rename-command CONFIG {S}"),
+    ("redis-acl", f"ACL SETUSER app on >{S} allkeys"),
+    ("redis-cli", f"redis-cli -h cache -a {S} ping"),
+    ("sentinel", f"sentinel auth-pass mymaster {S}"),
+    ("netrc", f"machine example.org login app password {S}"),
+    ("haproxy-stats", f"stats auth admin:{S}"),
+    ("haproxy-user", f"user app insecure-password {S}"),
+    ("ldap", f"bindpw {S}"),
+    ("openssl", f'openssl x509 -req -passin "pass:{S}"'),
+    ("powershell", f'ConvertTo-SecureString "{S}" -AsPlainText'),
+    # keys of other files
+    ("hadoop-key", f"fs.s3a.secret.key={S}"),
+    ("hadoop-xml", f"<name>fs.s3a.secret.key</name><value>{S}</value>"),
+    ("xml-next-line", f"<apiToken>\n    {S}\n</apiToken>"),
+    ("helm-default", f'password: {{{{ .Values.db.password | default "{S}" }}}}'),
+    ("shell-default", f"password: ${{DB_PASSWORD:-{S}}}"),
+    ("kubeconfig-key", f"client-key-data: {S}{S}"),
+    ("kubeconfig-token", f"users:\n- name: a\n  user:\n    token: {S}"),
+    ("secret-manifest", f"apiVersion: v1\nkind: Secret\ndata:\n  url: {S}\n  other: |\n    {S}2\ntype: Opaque"),
+    ("secret-manifest-late-kind", f"stringData:\n  a.conf: {S}\nkind: Secret"),
+    ("secret-manifest-json", f'{{"kind":"Secret","data":{{"url":"{S}"}}}}'),
+    ("secret-manifest-applied", f'{{\\"data\\":{{\\"url\\":\\"{S}\\"}},\\"kind\\":\\"Secret\\"}}'),
+    ("secret-manifest-in-list", f"items:\n- kind: Secret\n  data:\n    url: {S}\n- kind: ConfigMap"),
+    ("jdbc-user", f"jdbc:mysql://db/shop?user=app&pwd={S}"),
+    # code
+    ("typed", f'val password: String = "{S}"'),
+    ("argument", f'System.setProperty("DB_PASSWORD", "{S}")'),
+    ("define", f'#define DB_PASSWORD "{S}"'),
+    ("call-default", f'password = os.environ.get("PASSWORD") or "{S}"'),
+    ("reversed", f'if ("{S}" == password) {{'),
+    ("conditional", f'API_TOKEN ?= "{S}"'),
+    ("sql", f"CREATE USER app IDENTIFIED BY '{S}';"),
+    ("sql-postgres", f"ALTER ROLE app WITH PASSWORD '{S}'"),
+    ("html-escaped", f"alert(&quot;password:{S}&quot;)"),
+    # prose
+    ("prose", f"my password is {S}, by the way"),
+    ("prose-quoted", f"the password for app was set to '{S}'"),
+    ("prose-token", f"the token: {S}"),
+    ("prose-word", "the password is hunter-s3cr3tV4lue9X"),
+    ("pw", f"ssh app@10.0.0.7 pw:{S}"),
+    # another appearance in the same text
+    ("echo", f"password={S} was refused; tried {S} again"),
 ]
 
 
@@ -250,7 +303,7 @@ def test_equal_secrets_stay_equal_in_every_form() -> None:
         f"-Dpassword={S} -X",
         f"<password>{S}</password>",
     ]
-    masks = {re.search(r"‹hidden:[0-9a-f]{6}›", redact(text))[0] for text in forms}  # type: ignore[index]
+    masks = {re.search(r"‹hidden:[0-9a-f]{8}›", redact(text))[0] for text in forms}  # type: ignore[index]
     assert masks == {mask(S)}
     assert mask(S) != mask(S + "2")
 
@@ -332,8 +385,10 @@ def test_any_long_value_behind_a_secrets_name_vanishes(key: str, form: str, secr
 
 
 def test_text_beyond_the_bound_is_cut() -> None:
-    found = redact("x" * TEXT_CHARACTERS_MAX + f" password={S}")
-    assert len(found) == TEXT_CHARACTERS_MAX
+    found = redact("x " * (TEXT_CHARACTERS_MAX // 2) + f"password={S}")
+    assert TEXT_CHARACTERS_MAX - 10 <= len(found) <= TEXT_CHARACTERS_MAX
+    word = redact("x" * (TEXT_CHARACTERS_MAX - 20) + " ghp_" + "a1B2" * 9)
+    assert "ghp_" not in word  # half a token is known to no rule
     cut = redact("x" * (TEXT_CHARACTERS_MAX - 14) + f" password={S}")
     assert "s3cr" not in cut
 
@@ -362,3 +417,90 @@ def test_a_megabyte_of_hostile_text_takes_seconds_at_most() -> None:
     begin = time.process_time()
     redact(text[:1_000_000])
     assert time.process_time() - begin < 5.0
+
+
+@pytest.mark.parametrize(
+    ("name", "encode"),
+    [
+        ("base64", lambda s: base64.b64encode(s.encode()).decode()),
+        ("base64 of more", lambda s: base64.b64encode(f"app:{s}".encode()).decode()),
+        ("base64 for URLs", lambda s: base64.urlsafe_b64encode(f"u:{s}??".encode()).decode()),
+        ("hexadecimal", lambda s: s.encode().hex()),
+        ("URL", lambda s: quote(s, safe="")),
+        ("JSON", lambda s: json.dumps(s)[1:-1]),
+    ],
+)
+def test_a_secret_found_once_is_hidden_where_it_is_encoded_too(name: str, encode: Callable[[str], str]) -> None:
+    secret = 'pa"ss/w0rd+Zq\\9&x'
+    text = f"{json.dumps({'password': secret})} sent as [{encode(secret)}]"
+    found = redact(text)
+    core = base64.b64encode(secret.encode()).decode()[4:-6]
+    assert encode(secret) not in found and core not in found
+
+
+def test_a_password_that_is_a_word_does_not_take_the_word_with_it() -> None:
+    assert redact("password: checkout\nservice: checkout\n").endswith("service: checkout\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password is required", "the password is expired.", "token is invalid", "Password: ", "secret is not set", "api key is missing",
+        "the token was rejected by the server", "password is too short", "passwords are hashed", "access key is AccessDenied()",
+        "rename-command KEYS \"\"", "requirepass ${REDIS_PASSWORD}", "proxy_set_header Authorization $http_authorization;",
+        "proxy_set_header Authorization \"\";", "password: {{ .Values.db.password | quote }}",
+        "kind: Secret\ndata:\n  url: ${DB_URL}", "kind: SecretStore\nspec:\n  data: {}", "kind: ConfigMap\ndata:\n  log.level: debug",
+        "partition.key: customer_id", "cache key: user:42", "sort_key=created_at", "public_key: 302a300506032b6570032100",
+        "checkout-7d9f8b6c5-x2x4z", "container_1445144423722_0020_01_000002", "integrity sha512-" + "aB3dE5" * 14 + "==",
+        "trace_id=4bf92f3577b34da6a3ce929d0e0e4736", "blk_-1608999687919862906", "8f14e45f-ceea-467a-9a36-dedd4bea2543",
+        "org.springframework.beans.factory.UnsatisfiedDependencyException2ndTry", "/var/lib/docker/overlay2/x/merged/usr/lib/jvm/Temurin17Hotspot",
+        "login: alice", "client=10.0.0.7:41234", "author: alice", "key: checkout", "ORDER_KEY=created", "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
+        "if (a == secretCount) {", "password_file: /run/secrets/db",
+    ],
+)  # fmt: skip
+def test_words_about_secrets_and_names_without_one_survive(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_a_fault_in_a_rule_hides_the_whole_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*arguments: object) -> str:
+        raise RuntimeError("a rule broke")
+
+    monkeypatch.setattr(redaction, "without_named", fault)
+    found = redact(f"first password={S}\n\nthird line")
+    assert S not in found and "first" not in found and "third" not in found
+    assert found.count("\n") == 2
+
+
+def test_masks_follow_the_key_and_come_back_without_it() -> None:
+    plain = mask(S)
+    try:
+        use_key(b"of this installation")
+        keyed = mask(S)
+        assert keyed != plain and keyed == mask(S)
+        assert redact(f"password={S}") == f"password={keyed}"
+        assert redact(f"password={plain}") == f"password={plain}"  # what a bundle carries stays as it is
+        use_key(b"of another one")
+        assert mask(S) != keyed
+    finally:
+        use_key(None)
+    assert mask(S) == plain
+
+
+def test_every_documented_format_can_be_compiled() -> None:
+    for number in range(len(formats._FORMATS)):
+        formats._format(number)
+
+
+@pytest.mark.parametrize(
+    "key", ["[fs.s3a.secret.key].value", "fs.s3a.access.key", "db.password.value", "AES_KEY", "user_pw"]
+)
+def test_a_key_that_ends_in_a_neutral_word_is_judged_by_what_stands_before(key: str) -> None:
+    assert is_secret_key(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["partition.key", "public.key.value", "cache.key.prefix", "bearer_token_env", "sort.key.value"]
+)
+def test_a_key_that_finds_something_is_no_secret(key: str) -> None:
+    assert not is_secret_key(key)
