@@ -81,7 +81,8 @@ FAILURES: tuple[tuple[Failure, re.Pattern[str]], ...] = tuple(
             r"|unable to (read (tree|sha1)|parse object|find [0-9a-f]{40})|missing (blob|tree|commit)"
             r"|packfile .* (cannot be|is far|does not|index)|index file .* (corrupt|is too)|invalid object"
             r"|did not send all necessary objects|pack has bad|not a valid object|(sha1|hash) mismatch"
-            r"|could not parse (object|commit)|invalid path|bad signature|(broken|dangling) ref",
+            r"|could not parse (object|commit)|invalid path|bad signature|(broken|dangling) ref"
+            r"|too-short tree object|empty filename in tree",
         ),
         (Failure.SHALLOW, r"shallow update not allowed|shallow file has changed"),
         (
