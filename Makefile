@@ -11,7 +11,8 @@ demo: $(CORE) ## gather, diagnose and propose on a recorded real incident; with 
 	@$(BIN)/advisor demo
 
 test: $(DEV) ## the whole test suite; parts that need an absent program skip by name
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/e2e
+	$(BIN)/python -m pytest tests/e2e
 
 check: $(DEV) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check advisor tests bench
