@@ -6,6 +6,7 @@ Logs are cleaned line by line where they are read (`adapters.log_files`), becaus
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from advisor.evidence import (
     SeriesListRequest,
 )
 from advisor.evidence.config_diff import KeyChange
-from advisor.model_port import LanguageModel, ModelReply, ModelRequest, ModelUsage
+from advisor.model_port import ConversationEvent, LanguageModel, ModelReply, ModelRequest, ModelUsage
 from advisor.redaction import redact, redact_value
 
 
@@ -78,15 +79,21 @@ class RedactedChanges:
             )
             for c in answer.commits
         )
-        values = tuple(v.model_copy(update={"value": redact_value(v.key, v.value)}) for v in answer.configuration)
+        secrets = {(v.path, v.document) for v in answer.configuration if (v.key, v.value) == ("kind", "Secret")}
+        values = tuple(
+            v.model_copy(
+                update={"value": redact_value(v.key, v.value, "Secret" if (v.path, v.document) in secrets else "")}
+            )
+            for v in answer.configuration
+        )
         return answer.model_copy(update={"commits": commits, "configuration": values})
 
 
 def _clean_key(change: KeyChange) -> KeyChange:
     return change.model_copy(
         update={
-            "old": redact_value(change.key, change.old) if change.old is not None else None,
-            "new": redact_value(change.key, change.new) if change.new is not None else None,
+            "old": redact_value(change.key, change.old, change.scope or "") if change.old is not None else None,
+            "new": redact_value(change.key, change.new, change.scope or "") if change.new is not None else None,
         }
     )
 
@@ -112,6 +119,43 @@ class RedactedModel:
         """Return the model's answer without secrets."""
         reply = self._inner.ask(request)
         return reply.model_copy(update={"text": _redacted_answer(reply.text)})
+
+
+class RedactedPieces:
+    """An answer that comes in pieces, told line by line once a line is whole: half a secret is known to no rule."""
+
+    _LINES_BEHIND = 100  # that a line is read with: a private key of 4,096 bits has 52
+
+    def __init__(self, told: Callable[[ConversationEvent], None]) -> None:
+        """Tell pieces to ``told`` after they were cleaned."""
+        self._told = told
+        self._text = ""  # of this answer so far, because a block can run over lines
+        self._lines = 0  # of it that were told
+
+    def __call__(self, event: ConversationEvent) -> None:
+        """Take a piece of the answer, or a step; a step tells first what was held back."""
+        if event.kind == "text":
+            self._text += event.text
+            if "\n" in event.text:
+                self._tell(whole=False)
+            return
+        self.finish()
+        self._told(event.model_copy(update={"text": redact(event.text)}))
+
+    def finish(self) -> None:
+        """Tell what was held back: the answer has ended, or a step begins."""
+        self._tell(whole=True)
+        self._text, self._lines = "", 0
+
+    def _tell(self, whole: bool) -> None:
+        lines = redact(self._text if whole else self._text[: self._text.rindex("\n") + 1]).split("\n")
+        told = "\n".join(lines[self._lines :])
+        self._lines = len(lines) - 1
+        if self._lines >= 2 * self._LINES_BEHIND:  # a long answer is not read from its beginning for every line
+            self._text = self._text.split("\n", self._LINES_BEHIND)[-1]
+            self._lines -= self._LINES_BEHIND
+        if told:
+            self._told(ConversationEvent(kind="text", text=told))
 
 
 def _redacted_answer(text: str) -> str:

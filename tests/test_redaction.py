@@ -14,6 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from advisor import redaction
+from advisor.model_port import ConversationEvent
+from advisor.redacted import RedactedPieces
 from advisor.redaction import TEXT_CHARACTERS_MAX, formats, is_secret_key, mask, redact, redact_value, use_key
 
 S = "s3cr3tV4lue9X"  # the planted secret
@@ -504,3 +506,30 @@ def test_a_key_that_ends_in_a_neutral_word_is_judged_by_what_stands_before(key: 
 )
 def test_a_key_that_finds_something_is_no_secret(key: str) -> None:
     assert not is_secret_key(key)
+
+
+def test_the_data_of_a_secret_is_masked_by_its_scope_whatever_its_key_says() -> None:
+    assert redact_value("data.entry-1", "Xk29vvQa", "Secret/db") == mask("Xk29vvQa")
+    assert redact_value("data.entry-1", "Xk29vvQa", "ConfigMap/db") == "Xk29vvQa"
+    assert redact_value("metadata.name", "Xk29vvQa", "Secret/db") == "Xk29vvQa"
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_an_answer_that_comes_in_pieces_is_told_without_secrets_and_whole(size: int) -> None:
+    answer = f"the heap grew\npassword: |\n  {S}\nand the token: {S}\nlast line with password={S}"
+    heard: list[str] = []
+    pieces = RedactedPieces(lambda event: heard.append(event.text))
+    for at in range(0, len(answer), size):
+        pieces(ConversationEvent(kind="text", text=answer[at : at + size]))
+    pieces(ConversationEvent(kind="tool_begin", text=f"password={S}", tool="show"))
+    assert S not in "".join(heard)
+    assert "".join(heard) == redact(answer) + redact(f"password={S}")
+
+
+def test_a_long_answer_in_pieces_stays_whole() -> None:
+    heard: list[str] = []
+    pieces = RedactedPieces(lambda event: heard.append(event.text))
+    for n in range(700):
+        pieces(ConversationEvent(kind="text", text=f"line {n}\n"))
+    pieces.finish()
+    assert "".join(heard) == "".join(f"line {n}\n" for n in range(700))

@@ -21,6 +21,7 @@ from advisor.chat.tools import tools_of
 from advisor.diagnosis.grounding.claims import says_something_was_done
 from advisor.errors import AdvisorError, ModelError, SettingsInvalid
 from advisor.model_port import Conversant, ConversationEvent, ConversationLimits, Message, Role
+from advisor.redacted import RedactedPieces
 from advisor.redaction import redact
 
 if TYPE_CHECKING:
@@ -119,14 +120,16 @@ class Chat:
         heard: list[Said] = []
         answers = Answers(self._workflow)
         limits = self._limits()
+        pieces = RedactedPieces(told)
         try:
             reply = self._model.converse(
                 self._system(conversation, now),
                 self._messages(conversation, text),
                 tools_of(answers, heard.append, self._workflow.clock),
                 limits,
-                told,
+                pieces,
             )
+            pieces.finish()
         except ModelError as error:
             return Said(text="", note=str(error))
         kept, struck = _without_deeds(redact(reply.text))

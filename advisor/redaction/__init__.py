@@ -19,12 +19,13 @@ from advisor.redaction.echoes import without_echoes
 from advisor.redaction.formats import without_formats
 from advisor.redaction.manifests import without_manifest_data
 from advisor.redaction.named import has_hint, without_named
-from advisor.redaction.names import LIKELY, is_harmless, strength
+from advisor.redaction.names import LIKELY, SURE, is_harmless, strength
 from advisor.redaction.places import without_pem, without_places, without_prose
 from advisor.redaction.pseudonyms import MARK, Hiding, mask, use_key
 
 TEXT_CHARACTERS_MAX = 1_000_000
 _KEY_CHARACTERS_MAX = 400
+_DATA_KEY = re.compile(r"^(?:data|stringData|spec\.encryptedData)\b")
 
 __all__ = ["TEXT_CHARACTERS_MAX", "is_secret_key", "mask", "redact", "redact_value", "use_key"]
 
@@ -44,13 +45,23 @@ def is_secret_key(key: str) -> bool:
     return strength(key[-_KEY_CHARACTERS_MAX:]) >= LIKELY
 
 
-def redact_value(key: str, value: str) -> str:
-    """Return a configuration value, masked where its key names a secret, else cleaned as text is."""
-    sure = strength(key[-_KEY_CHARACTERS_MAX:])
+def redact_value(key: str, value: str, scope: str = "") -> str:
+    """Return a configuration value, masked where its key names a secret, else cleaned as text is.
+
+    Args:
+        key: The whole key, `spring.datasource.password`.
+        value: As text.
+        scope: What it belongs to, `Secret/db`: whatever a Secret's data is called, it is secret.
+    """
+    sure = SURE if _holds_secrets(scope) and _DATA_KEY.match(key) else strength(key[-_KEY_CHARACTERS_MAX:])
     bare = value.strip()
     if sure and bare and not bare.startswith(MARK) and not is_harmless(bare, sure):
         return mask(value)
     return redact(value)
+
+
+def _holds_secrets(scope: str) -> bool:
+    return scope.partition("/")[0] in ("Secret", "SealedSecret")
 
 
 def _redacted(text: str) -> str:

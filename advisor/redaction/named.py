@@ -152,7 +152,7 @@ def _value_at(text: str, at: int, key_at: int, sure: int) -> Iterator[Span]:
         yield from _deeper_lines(text, _find(text, "\n", at), margin, whole=block is not None)
         return
     if text.startswith("{{", at):
-        yield from _without_reference(text, at, _find(text, "\n", at))
+        yield from _without_reference(text, at, min(_find(text, "\n", at), _find(text, "}}", at)))
         return
     own = len(line) < 200 and not line.strip(" \t+-\"'") and not text.startswith("-D", key_at)
     if sure == SURE and own:  # the line is its own
@@ -177,7 +177,8 @@ def _without_reference(text: str, at: int, stop: int) -> Iterator[Span]:
     if not value.lstrip().startswith(("${", "{{")):
         yield at, stop
         return
-    for found in _DEFAULT.finditer(value[:600]):
+    close = value.find("}}" if value.lstrip().startswith("{{") else "}")
+    for found in _DEFAULT.finditer(value[: min(600, close + 1 if close >= 0 else 600)]):
         inner = next(n for n in range(1, 4) if found[n] is not None)
         if not found[inner].startswith(("$", "{")):
             yield at + found.start(inner), at + found.end(inner)

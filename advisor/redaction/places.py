@@ -166,6 +166,7 @@ def _masked_prose(found: re.Match[str], hide: Hiding) -> str:
     bare = word.rstrip(".,;:!?)")
     sure = found["what"].lower().startswith(("pass", "pwd"))
     odd = any(c.isdigit() for c in bare) or any(not c.isalnum() and c not in "-'._/" for c in bare)
+    odd = odd or (any(c.isupper() for c in bare[1:]) and any(c.islower() for c in bare))
     odd = odd and not re.match(r"^[\w.-]{1,60}\(|^\d[\d.:T+-]*Z?$", bare)
     if _PROSE_WORDS.match(word) or is_harmless(bare, LIKELY) or MARK in word:
         return found[0]
