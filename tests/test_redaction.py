@@ -160,6 +160,10 @@ PLANTED = [
     ("sql", f"CREATE USER app IDENTIFIED BY '{S}';"),
     ("sql-postgres", f"ALTER ROLE app WITH PASSWORD '{S}'"),
     ("html-escaped", f"alert(&quot;password:{S}&quot;)"),
+    ("curl-option", f'curl_easy_setopt(h, CURLOPT_PASSWORD, "{S}");'),
+    ("argument-list", f'["tool", "--password", "{S}"]'),
+    ("sql-set", f"SET PASSWORD FOR 'app'@'%' = '{S}'"),
+    ("behind-an-escape", f"first line\\napi_key={S}"),
     # prose
     ("prose", f"my password is {S}, by the way"),
     ("prose-quoted", f"the password for app was set to '{S}'"),
@@ -213,7 +217,7 @@ def test_it_vanishes_inside_a_log_line_too(name: str, text: str) -> None:
     ids=lambda token: token[:9],
 )
 def test_a_documented_token_format_is_found_anywhere(token: str) -> None:
-    for text in (token, f"user said ({token}) twice", f'"{token}",', f"x={token}"):
+    for text in (token, f"user said ({token}) twice", f'"{token}",', f"x={token}", f"a\\n{token}", f"q%20{token}"):
         assert token not in redact(text)
 
 

@@ -1,7 +1,7 @@
 """Secrets that are known by their own look: formats their makers document, and long runs made by chance.
 
 The formats are facts of the makers' documentation: a prefix, an alphabet, a length. Lengths are lower bounds, because makers
-lengthen them. What fits no format but mixes small letters, capitals and digits over 28 characters and more is taken for a
+lengthen them. What fits no format but mixes small letters, capitals and digits over 24 characters and more is taken for a
 secret too; hashes in hexadecimal, digests with their algorithm before them, and identifiers made of words stay.
 """
 
@@ -41,7 +41,7 @@ _FORMATS: tuple[tuple[tuple[str, ...], str], ...] = (
         rf"HRKU-[{_T}]{{30,80}}|rnd_[A-Za-z0-9]{{28,40}}|nfp_[A-Za-z0-9]{{30,60}}|SCW[A-Z0-9]{{17}}",
     ),
     (("cf", "v1.0-"), r"cf(?:at|ut|k)_[A-Za-z0-9]{40,80}|v1\.0-[a-f0-9]{24}-[a-f0-9]{100,180}"),
-    (("vc",), r"vc[acikpr]_[A-Za-z0-9]{40,80}"),
+    (("vc",), r"vc[acikpr]_[A-Za-z0-9_-]{40,80}"),
     # code hosts, registries, builds
     (("gh",), r"gh[pousr]_[A-Za-z0-9]{30,255}"),
     (
@@ -57,7 +57,7 @@ _FORMATS: tuple[tuple[tuple[str, ...], str], ...] = (
         rf"npm_[A-Za-z0-9]{{30,60}}|pypi-[{_T}]{{40,400}}|rubygems_[a-f0-9]{{40,60}}|CLOJARS_[a-z0-9]{{50,70}}|oy2[a-z0-9]{{43}}",
     ),
     (("dckr_", "SWMTKN-", "SWMKEY-"), rf"dckr_[a-z]{{2,5}}_[{_T}]{{20,60}}|SWM(?:TKN|KEY)-1-[{_T}]{{30,200}}"),
-    (("AKCp", "cmVmdGtu"), r"AKCp[A-Za-z0-9]{50,90}|cmVmdGtu[A-Za-z0-9+/]{40,80}={0,2}"),
+    (("AKCp", "cmVmdGtu"), r"AKCp[A-Za-z0-9_-]{50,90}|cmVmdGtu[A-Za-z0-9+/_-]{40,80}={0,2}"),
     (
         ("squ_", "sqp_", "sqa_", "sgp_", "pul-", "pnu_", "API-", "CFPAT-"),
         rf"sq[apu]_[a-z0-9]{{40}}|sgp_[A-Za-z0-9_]{{40,70}}|pul-[a-f0-9]{{40}}|pnu_[A-Za-z0-9]{{36}}|API-[A-Z0-9]{{25,30}}|CFPAT-[{_T}]{{40,50}}",
@@ -83,7 +83,7 @@ _FORMATS: tuple[tuple[tuple[str, ...], str], ...] = (
         r"glc_[A-Za-z0-9+/=]{30,400}|glsa_[A-Za-z0-9]{30,40}_[A-Fa-f0-9]{8}|dt0[a-z]\d\d\.[A-Z0-9]{8,24}\.[A-Z0-9]{60,70}",
     ),
     (("NRAK-", "NRII-", "NRJS-", "NRRA-", "NRBR-", "NRIQ-", "NRSP-"), rf"NR(?:AK|II|IQ|JS|RA|BR|SP)-[{_T}]{{15,64}}"),
-    (("sntry", "phc_", "phs_", "phx_", "phr_"), rf"sntry[a-z]_[{_T}+/=]{{40,400}}|ph[crsx]_[A-Za-z0-9]{{35,60}}"),
+    (("sntry", "phc_", "phs_", "phx_", "phr_"), rf"sntry[a-z]_[{_T}+/=]{{40,400}}|ph[crsx]_[A-Za-z0-9_-]{{35,60}}"),
     # messages, mail
     (
         ("xox", "xapp", "hooks.slack.com", "hooks.slack-gov.com"),
@@ -99,15 +99,15 @@ _FORMATS: tuple[tuple[tuple[str, ...], str], ...] = (
         ("SG.", "xkeysib-", "xsmtpsib-", "key-", "-us"),
         r"SG\.[A-Za-z0-9_-]{16,40}\.[A-Za-z0-9_-]{20,80}|x(?:key|smtp)sib-[a-f0-9]{60,70}-[A-Za-z0-9]{12,20}|(?:pub)?key-[a-f0-9]{32}(?![a-f0-9])|[a-f0-9]{32}-us\d{1,2}",
     ),
-    (("SK", "AC"), r"SK[a-f0-9]{32}(?![a-f0-9])"),  # Twilio
+    (("SK", "AC"), r"(?:SK|AC)[a-f0-9]{32}(?![a-f0-9])"),  # Twilio
     (
-        ("IGQV", "EAA", "AAAAAAAAAAAAAAAAAAAA"),
-        r"IGQV[A-Za-z0-9_-]{60,300}|EAA[A-Za-z0-9]{40,400}|A{20,24}[A-Za-z0-9%_-]{40,120}",
+        ("IGQV", "EAA", "|", "AAAAAAAAAAAAAAAAAAAA"),
+        r"IGQV[A-Za-z0-9_-]{60,300}|\d{14,17}\|[A-Za-z0-9_-]{26,40}|EAA[A-Za-z0-9]{40,400}|A{20,24}[A-Za-z0-9%_-]{40,120}",
     ),
     # payments, shops
     (
-        ("sk_", "rk_", "whsec_", "sk-"),
-        rf"[rs]k_(?:live|test|prod)_[A-Za-z0-9]{{10,200}}|whsec_[A-Za-z0-9+/=]{{16,200}}|sk-[{_T}]{{20,300}}",
+        ("sk_", "rk_", "pk_", "whsec_", "sk-"),
+        rf"[prs]k_(?:live|test|prod)_[A-Za-z0-9]{{10,200}}|whsec_[A-Za-z0-9+/=]{{16,200}}|sk-[{_T}]{{20,300}}",
     ),
     (
         ("shp", "sq0", "EAAA", "shippo_"),
@@ -120,11 +120,11 @@ _FORMATS: tuple[tuple[tuple[str, ...], str], ...] = (
     # models and other makers
     (
         ("gsk_", "hf_", "api_org_", "pplx-", "xai-", "tvly-", "r8_", "LLM", "llx-", "lsv2_"),
-        rf"gsk_[A-Za-z0-9]{{40,70}}|hf_[A-Za-z0-9]{{30,50}}|api_org_[A-Za-z0-9]{{30,50}}|pplx-[A-Za-z0-9]{{40,70}}|xai-[A-Za-z0-9]{{60,100}}|tvly-[A-Za-z0-9-]{{20,60}}|r8_[A-Za-z0-9]{{30,50}}|LLM\|\d{{10,20}}\|[{_T}]{{20,60}}|llx-[A-Za-z0-9]{{40,60}}|lsv2_(?:pt|sk)_[a-f0-9_]{{32,60}}",
+        rf"gsk_[A-Za-z0-9_-]{{40,70}}|hf_[A-Za-z0-9_-]{{30,50}}|api_org_[A-Za-z0-9_-]{{30,50}}|pplx-[A-Za-z0-9_-]{{40,70}}|xai-[A-Za-z0-9]{{60,100}}|tvly-[A-Za-z0-9-]{{20,60}}|r8_[A-Za-z0-9_-]{{30,50}}|LLM\|\d{{10,20}}\|[{_T}]{{20,60}}|llx-[A-Za-z0-9_-]{{40,60}}|lsv2_(?:pt|sk)_[a-f0-9_]{{32,60}}",
     ),
     (
         ("p8e-", "ico-", "fio-u-", "s-s4t2", "rdme_", "cosmo_", "tfp_", "sl.", "sbp_", "sb_"),
-        rf"p8e-[a-fA-F0-9]{{32}}|ico-[A-Za-z0-9]{{32}}|fio-u-[{_T}=]{{60,70}}|s-s4t2(?:ud|af)-[a-f0-9]{{60,70}}|rdme_[a-z0-9]{{60,80}}|cosmo_[a-f0-9]{{32}}|tfp_[{_T}.=]{{50,70}}|sl\.[{_T}=]{{60,2000}}|sbp_[a-z0-9_]{{40,60}}|sb_secret_[{_T}]{{20,60}}",
+        rf"p8e-[a-fA-F0-9]{{32}}|ico-[A-Za-z0-9]{{32}}|fio-u-[{_T}=]{{60,70}}|s-s4t2(?:ud|af)-[a-f0-9]{{60,70}}|rdme_[a-z0-9]{{60,80}}|cosmo_[a-f0-9]{{32}}|tfp_[{_T}.=]{{50,70}}|sl\.[{_T}=]{{60,2000}}|sbp_[a-z0-9_]{{40,60}}|sb_(?:secret|publishable)_[{_T}]{{20,60}}",
     ),
     (
         ("akab-", "tk-us-", "sm_", "pat"),
@@ -140,13 +140,16 @@ _FORMATS: tuple[tuple[tuple[str, ...], str], ...] = (
 _HASHED = re.compile(
     r"\$2[abxy]?\$\d\d\$[A-Za-z0-9./]{53}|\$(?:1|5|6|y|apr1|argon2id?|scrypt|pbkdf2[\w-]{0,12})\$[A-Za-z0-9./,=$+-]{20,200}"
 )
+_DISCORD = re.compile(r"(?<![A-Za-z0-9_.-])[MNO][A-Za-z0-9_-]{22,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,40}")
 _WORDS = tuple(dict.fromkeys(word for words, _ in _FORMATS for word in words))
 _OF_WORD: dict[str, list[int]] = {
     word: [n for n, (words, _) in enumerate(_FORMATS) if word in words] for word in _WORDS
 }
+# A token begins behind what is no letter or digit, or behind an escape: JSON's line break, a URL's percent sign.
+_BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=\\[abfnrtv0])|(?<=%[0-9A-Fa-f]{2}))"
 _COMPILED: dict[int, re.Pattern[str]] = {}
 
-_RUN = re.compile(r"(?<![A-Za-z0-9+/_=.-])[A-Za-z0-9+/_-]{28,}+={0,2}")
+_RUN = re.compile(r"(?<![A-Za-z0-9+/_=.-])[A-Za-z0-9+/_-]{24,}+={0,2}")
 _DIGEST = re.compile(r"(?:sha(?:1|224|256|384|512)|md5|blake2\w?|SHA256|h1)[-:=]$", re.I)
 
 
@@ -158,6 +161,7 @@ def without_formats(text: str, hide: Hiding) -> str:
             tried.update(_OF_WORD[word])
     for number in sorted(tried):
         text = _format(number).sub(lambda found: hide(found[0]), text)
+    text = _DISCORD.sub(lambda found: hide(found[0]), text)
     if "$" in text:
         text = _HASHED.sub(lambda found: hide(found[0]), text)
     return _RUN.sub(lambda found: _hidden_run(found, hide), text)
@@ -165,7 +169,7 @@ def without_formats(text: str, hide: Hiding) -> str:
 
 def _format(number: int) -> re.Pattern[str]:
     if number not in _COMPILED:  # compiled when first met: most processes meet few
-        _COMPILED[number] = re.compile(rf"(?<![A-Za-z0-9])(?:{_FORMATS[number][1]})")
+        _COMPILED[number] = re.compile(rf"{_BEGIN}(?:{_FORMATS[number][1]})")
     return _COMPILED[number]
 
 
@@ -184,6 +188,6 @@ def _is_digest(run: str) -> bool:
 
 def _is_path(run: str) -> bool:
     parts = [p for p in re.split(r"[/_-]", run) if p]
-    return max(map(len, parts), default=0) < 12 or any(
+    return max(map(len, parts), default=0) < 8 or any(
         len(p) > 5 and p.isalpha() and (p.islower() or p.istitle()) for p in parts
     )

@@ -27,13 +27,14 @@ _KEY_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _PROSE = re.compile(r"(?:unexpected|invalid|unrecognized|illegal|next|missing|bad|unknown)\s$", re.I)
 
 _OPERATOR = re.compile(
-    r"\\{0,3}(?:\[\w{0,6}\]|[\"'`\]]{0,2})\s{0,20}(?::{1,4}=?|[?.+]=|={1,3}>?|!={1,2}|->|%3[da]|&#(?:61|58);)[ \t]{0,40}",
+    r"\\{0,3}(?:\[\w{0,6}\]|[\"'`\]]{0,2})\s{0,20}(?:[:：]{1,4}=?|[?.+]=|={1,3}>?|!={1,2}|->|%3[da]|&#(?:61|58);)[ \t]{0,40}",
     re.I,
 )
 # Between a declared name and its value stands a type: `password: String = "…"`, `var token string = "…"`.
 _TYPED = re.compile(r"[\"']?\s{0,3}:?\s{0,3}(?:[A-Za-z_][\w.<>\[\]*?]{0,40})\s{0,3}:?=\s{0,3}(?=[\"'`])")
 # The value is the next argument, or the string behind a directive's name.
 _ARGUMENT = re.compile(r"\\{0,3}[\"'`]\s{0,3},\s{0,3}(?=\\{0,3}[\"'`])")
+_CONSTANT = re.compile(r"\s{0,3},\s{0,3}(?=\")")  # setopt(handle, CURLOPT_PASSWORD, "…")
 _CALLED = re.compile(r"\(\s{0,3}\\{0,3}[\"'`]$")
 _STRING = re.compile(r"\s{1,8}(?=\\{0,3}\"[^\s\"\\][^\"\n]{2,200}\"|'[^\s'][^'\n]{2,200}'|`[^\s`][^`\n]{2,200}`)")
 _PAIR = re.compile(
@@ -71,6 +72,8 @@ def without_named(text: str, lowered: str, hide: Hiding) -> str:
         position = found.end()
         head = text[max(0, found.start() - 120) : found.start()]
         start = found.start() - (len(head) - len(head.rstrip(_KEY_CHARACTERS)))
+        if start and text[start - 1] in "\\%" and found.start() > start:  # the rest of an escape: \\napi_key, %20token
+            start += 1 if text[start - 1] == "\\" else 2
         key = text[start : found.end()]
         sure = strength(key.rstrip("."))
         if not sure and not key.endswith("_auth"):
@@ -116,8 +119,10 @@ def _other(text: str, start: int, end: int, before: str) -> re.Match[str] | None
     """Return what stands between a name and its value in code: a type, a comma in a call, nothing but space."""
     if (typed := _TYPED.match(text, end)) is not None:
         return typed
-    if _CALLED.search(before):
+    if _CALLED.search(before) or text.startswith("--", start):
         return _ARGUMENT.match(text, end)
+    if text[start:end].isupper() and (constant := _CONSTANT.match(text, end)) is not None:
+        return constant
     return None if before.endswith(("'", '"', "`")) else _STRING.match(text, end)
 
 

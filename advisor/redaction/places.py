@@ -56,7 +56,7 @@ _COMMAND_WORDS = (
     "ecurestring",
 )
 _SQL = re.compile(
-    r"(?P<before>\b(?:identified\s{1,4}(?:with\s{1,4}[\"'`]?\w{1,40}[\"'`]?\s{1,4})?(?:by|as)(?:\s{1,4}password)?|(?:encrypted\s{1,4}|login\s{1,4}|with\s{1,4}|role\s{1,4}\S{1,60}\s{1,4}|user\s{1,4}\S{1,60}\s{1,4})password)"
+    r"(?P<before>\b(?:identified\s{1,4}(?:with\s{1,4}[\"'`]?\w{1,40}[\"'`]?\s{1,4})?(?:by|as)(?:\s{1,4}password)?|set\s{1,4}password\s{1,4}for\s{1,4}\S{1,80}\s{0,4}=|(?:encrypted\s{1,4}|login\s{1,4}|with\s{1,4}|role\s{1,4}\S{1,60}\s{1,4}|user\s{1,4}\S{1,60}\s{1,4})password)"
     r"\s{1,4}\\{0,3}[\"'`]?)(?P<secret>(?!=)[^\s\"'`;)]{3,200})",
     re.I,
 )
