@@ -24,6 +24,7 @@ import json
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -255,30 +256,49 @@ def _true_positives(function: str, formats: Sequence[str], chance: random.Random
 
 
 def detect_secrets_samples(folder: Path) -> Iterator[Sample]:
-    """Yield lines with the secret that the test names; where it only says "flag this", the longest word is meant."""
+    """Yield lines with the secret that the test names, or else that the plugin finds; placeholders such as xxxxxxxx are none."""
+    flagged = _flagged(folder)
     for path in sorted((folder / "tests/plugins").glob("*_test.py")):
         if path.name.startswith(("high_entropy", "ip_public", "base_")):
             continue  # one takes any random text for a secret, one flags addresses, one tests no format
-        tree = ast.parse(path.read_text())
-        names = {
-            t.id: n.value.value
-            for n in tree.body
-            if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)
-            for t in n.targets
-            if isinstance(t, ast.Name)
-        }
-        for node in ast.walk(tree):
-            if not (isinstance(node, ast.Tuple) and len(node.elts) == 2):
-                continue
-            text, wanted = (_constant(e, names) for e in node.elts)
-            if not isinstance(text, str) or len(text) > 4000:
-                continue
+        for text, wanted in _tuples(path):
             if wanted is True:
-                words = re.findall(r"[^\s\"'=:<>@/,;&?()]{6,}", text)
-                if words:
-                    yield Sample("detect-secrets", path.stem, text, max(words, key=len))
+                # Whoever only says "flag this" is asked what it is that is flagged.
+                for secret in flagged.get(f"{path.stem}\n{text}", ()):
+                    if len(secret) >= 4 and secret in text and not re.search(r"([xX0*])\1{7}", secret):
+                        yield Sample("detect-secrets", path.stem, text, secret)
             elif isinstance(wanted, str) and len(wanted) >= 4 and wanted in text:
                 yield Sample("detect-secrets", path.stem, text, wanted)
+
+
+def _tuples(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield pairs of a line and what a test wants of it."""
+    tree = ast.parse(path.read_text())
+    names = {
+        t.id: n.value.value
+        for n in tree.body
+        if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)
+        for t in n.targets
+        if isinstance(t, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Tuple) and len(node.elts) == 2:
+            text, wanted = (_constant(e, names) for e in node.elts)
+            if isinstance(text, str) and len(text) <= 4000:
+                yield text, wanted
+
+
+def _flagged(folder: Path) -> dict[str, list[str]]:
+    """Return what the tool's own plugins find in the lines that its tests want flagged; nothing where it is not installed."""
+    asked = [
+        f"{path.stem}\n{text}"
+        for path in sorted((folder / "tests/plugins").glob("*_test.py"))
+        for text, wanted in _tuples(path)
+        if wanted is True
+    ]
+    python = os.environ.get("ADVISOR_BENCH_SCANNERS_PYTHON", sys.executable)
+    done = subprocess.run([python, "-c", _PLUGINS], input=json.dumps(asked), capture_output=True, text=True)
+    return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
 
 
 def _constant(node: ast.expr, names: dict[str, Any]) -> Any:
@@ -342,6 +362,23 @@ with default_settings():
         out[path.name] = found
 json.dump(out, sys.stdout)
 """
+_PLUGINS = """
+import importlib, json, pkgutil, sys
+import detect_secrets.plugins as plugins
+from detect_secrets.plugins.base import BasePlugin
+tools = []
+for module in pkgutil.iter_modules(plugins.__path__):
+    if module.name in ("high_entropy_strings", "ip_public", "base"):
+        continue
+    for kind in vars(importlib.import_module("detect_secrets.plugins." + module.name)).values():
+        if isinstance(kind, type) and issubclass(kind, BasePlugin) and not getattr(kind, "__abstractmethods__", None):
+            tools.append(kind())
+out = {}
+for asked in json.load(sys.stdin):
+    line = asked.split("\\n", 1)[1]
+    out[asked] = sorted({s.secret_value for tool in tools for s in tool.analyze_line(filename="x.txt", line=line) if s.secret_value})
+json.dump(out, sys.stdout)
+"""
 _CREDSWEEPER = """
 import json, sys, tempfile
 from pathlib import Path
@@ -363,7 +400,7 @@ RIVALS = {"detect-secrets": ("detect_secrets", _DETECT_SECRETS), "CredSweeper": 
 
 
 def findings_of(rival: str, texts: Sequence[tuple[str, str]], mode: str) -> tuple[dict[str, list[str]], float] | None:
-    """Return what a rival finds in each text (name, text), and its seconds; nothing where it is not installed."""
+    """Return what a rival finds in each text (name, text), and the seconds of the processor it took; nothing where it is not installed."""
     module, program = RIVALS[rival]
     python = os.environ.get("ADVISOR_BENCH_SCANNERS_PYTHON", sys.executable)
     if subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode:
@@ -371,13 +408,19 @@ def findings_of(rival: str, texts: Sequence[tuple[str, str]], mode: str) -> tupl
     with tempfile.TemporaryDirectory() as folder:
         for name, text in texts:
             (Path(folder) / name).write_text(text, encoding="utf-8", newline="")
-        began = time.perf_counter()
+        began = _children_seconds()
         done = subprocess.run([python, "-c", program, folder, mode], capture_output=True, text=True)
-        seconds = time.perf_counter() - began
+        seconds = _children_seconds() - began
     if done.returncode:
         print(f"{rival} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return None
     return json.loads(done.stdout), seconds
+
+
+def _children_seconds() -> float:
+    """Return the processor's seconds of finished children: a busy machine does not change them much."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 # --- benign lines
@@ -459,14 +502,17 @@ def measure_benign(texts: Sequence[tuple[str, str]], learn: bool) -> None:
     """Print the share of harmless lines changed, ours and the rivals', and lines per second."""
     from advisor.redaction import redact
 
+    if not texts:
+        print("no harmless lines found")
+        return
     lines, changed, seconds = Counter[str](), Counter[str](), 0.0
     for name, text in texts:
         for line in text.split("\n"):
             if not line.strip():
                 continue
-            began = time.perf_counter()
+            began = time.process_time()
             cleaned = redact(line)
-            seconds += time.perf_counter() - began
+            seconds += time.process_time() - began
             lines[name] += 1
             if cleaned != line:
                 changed[name] += 1

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from advisor.evidence import Series
-from advisor.redaction import redact, redact_value
+from advisor.redaction import mask, redact, redact_value, use_key
 from tests.support.canaries import KINDS, Canary, Seen, make_canaries
 from tests.support.gate import ALICE, BAD, GOOD, PATH, git
 from tests.support.model_server import ModelServer, Step
@@ -245,6 +245,12 @@ def test_the_search_looked_at_what_was_read(left: tuple[Left, Shop]) -> None:
     report = json.loads(texts["terminal of investigate --alert"])
     statuses = {row["source"]: row["status"] for row in report["coverage"]}
     assert set(statuses.values()) == {"ok"}, statuses
+
+
+def test_marks_are_made_with_the_key_of_the_installation(left: tuple[Left, Shop]) -> None:
+    use_key(None)
+    text = left[0].texts["advisor.db"]
+    assert not [c for c in CANARIES if mask(c.secret) in text]  # whoever has a mark cannot find the secret by trying
 
 
 def test_what_is_planted_is_found_by_the_same_search(left: tuple[Left, Shop]) -> None:

@@ -30,22 +30,38 @@ _FORMATS: tuple[tuple[tuple[str, ...], str], ...] = (
         rf"AIza[{_T}]{{35}}|ya29\.[{_T}]{{20,400}}|GOCSPX-[{_T}]{{20,60}}|1//0[{_T}]{{40,120}}",
     ),
     (("Q~",), r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,36}"),  # Azure AD
-    (("LTAI", "AQVN", "IAM"), rf"LTAI[A-Za-z0-9]{{12,30}}|AQVN[{_T}]{{35,60}}"),
-    (("do", "v1_"), r"do[oprt]_v1_[a-f0-9]{60,70}"),
+    (("LTAI", "AQVN"), rf"LTAI[A-Za-z0-9]{{12,30}}|AQVN[{_T}]{{35,60}}"),
+    (("dop_v1_", "doo_v1_", "dor_v1_", "dot_v1_"), r"do[oprt]_v1_[a-f0-9]{60,70}"),
     (
-        ("dapi", "tgp_v1_", "fo1_", "fm", "pscale_"),
+        ("dapi", "tgp_v1_", "fo1_", "fm1", "fm2_", "pscale_"),
         rf"dapi[a-f0-9]{{32}}(?:-\d)?|tgp_v1_[{_T}]{{30,80}}|fo1_[{_T}]{{40,60}}|fm[12][ar]?_[A-Za-z0-9+/]{{60,600}}={{0,3}}|pscale_(?:tkn|oauth|pw)_[{_T}.=]{{30,80}}",
     ),
     (
-        ("HRKU-", "rnd_", "nfp_", "scw", "SCW", "ibm"),
+        ("HRKU-", "rnd_", "nfp_", "SCW"),
         rf"HRKU-[{_T}]{{30,80}}|rnd_[A-Za-z0-9]{{28,40}}|nfp_[A-Za-z0-9]{{30,60}}|SCW[A-Z0-9]{{17}}",
     ),
-    (("cf", "v1.0-"), r"cf(?:at|ut|k)_[A-Za-z0-9]{40,80}|v1\.0-[a-f0-9]{24}-[a-f0-9]{100,180}"),
-    (("vc",), r"vc[acikpr]_[A-Za-z0-9_-]{40,80}"),
+    (("cfat_", "cfut_", "cfk_", "v1.0-"), r"cf(?:at|ut|k)_[A-Za-z0-9]{40,80}|v1\.0-[a-f0-9]{24}-[a-f0-9]{100,180}"),
+    (("vca_", "vcc_", "vci_", "vck_", "vcp_", "vcr_"), r"vc[acikpr]_[A-Za-z0-9_-]{40,80}"),
     # code hosts, registries, builds
-    (("gh",), r"gh[pousr]_[A-Za-z0-9]{30,255}"),
+    (("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"gh[pousr]_[A-Za-z0-9]{30,255}"),
     (
-        ("github_pat_", "gl", "GR1348941"),
+        (
+            "github_pat_",
+            "glpat-",
+            "gldt-",
+            "glrt-",
+            "glrtr-",
+            "glft-",
+            "glcbt-",
+            "glptt-",
+            "glagent-",
+            "glsoat-",
+            "gloas-",
+            "glimt-",
+            "glffct-",
+            "glwt-",
+            "GR1348941",
+        ),
         rf"github_pat_[A-Za-z0-9_]{{30,120}}|gl[a-z]{{2,6}}-[{_T}.]{{20,400}}|GR1348941[{_T}]{{18,60}}",
     ),
     (
@@ -53,7 +69,7 @@ _FORMATS: tuple[tuple[tuple[str, ...], str], ...] = (
         rf"AT[AC]TT3[{_T}=]{{30,300}}|ATBB[A-Za-z0-9]{{28,40}}|BBDC-[A-Za-z0-9+/]{{30,60}}",
     ),
     (
-        ("npm_", "pypi-", "rubygems_", "CLOJARS_", "oy2", "hub_"),
+        ("npm_", "pypi-", "rubygems_", "CLOJARS_", "oy2"),
         rf"npm_[A-Za-z0-9]{{30,60}}|pypi-[{_T}]{{40,400}}|rubygems_[a-f0-9]{{40,60}}|CLOJARS_[a-z0-9]{{50,70}}|oy2[a-z0-9]{{43}}",
     ),
     (("dckr_", "SWMTKN-", "SWMKEY-"), rf"dckr_[a-z]{{2,5}}_[{_T}]{{20,60}}|SWM(?:TKN|KEY)-1-[{_T}]{{30,200}}"),
@@ -149,12 +165,20 @@ _OF_WORD: dict[str, list[int]] = {
 _BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=\\[abfnrtv0])|(?<=%[0-9A-Fa-f]{2}))"
 _COMPILED: dict[int, re.Pattern[str]] = {}
 
+# Every format has a run like this, with a digit or a capital in it; lines without one are spared the words.
+_LONG = re.compile(r"[A-Za-z0-9_+/~|.=$-]{14,}+")
+_DIGIT = re.compile(r"[0-9]")
+
 _RUN = re.compile(r"(?<![A-Za-z0-9+/_=.-])[A-Za-z0-9+/_-]{24,}+={0,2}")
 _DIGEST = re.compile(r"(?:sha(?:1|224|256|384|512)|md5|blake2\w?|SHA256|h1)[-:=]$", re.I)
 
 
 def without_formats(text: str, hide: Hiding) -> str:
     """Return the text without secrets known by their own look."""
+    if "$" in text:
+        text = _HASHED.sub(lambda found: hide(found[0]), text)
+    if not any(_DIGIT.search(run) or not run.islower() for run in _LONG.findall(text)):
+        return text
     tried: set[int] = set()
     for word in _WORDS:
         if word in text:
@@ -162,8 +186,6 @@ def without_formats(text: str, hide: Hiding) -> str:
     for number in sorted(tried):
         text = _format(number).sub(lambda found: hide(found[0]), text)
     text = _DISCORD.sub(lambda found: hide(found[0]), text)
-    if "$" in text:
-        text = _HASHED.sub(lambda found: hide(found[0]), text)
     return _RUN.sub(lambda found: _hidden_run(found, hide), text)
 
 

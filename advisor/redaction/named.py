@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from advisor.redaction.names import LIKELY, PERHAPS, SURE, is_harmless, means_otherwise, strength
-from advisor.redaction.pseudonyms import MARK, Hiding
+from advisor.redaction.pseudonyms import MARK, Hiding, has_any
 from advisor.redaction.randomness import looks_random
 
 _VALUE_MAX = 4000  # characters of one value; the longest tokens in use have 2,000
@@ -19,7 +19,7 @@ _BLOCK_LINES_MAX = 200  # of a block scalar; a private key of 16,384 bits has 20
 Span = tuple[int, int]
 
 # Looked for before the sieve, because most lines have none of them. In lower case.
-_HINTS = ("pass", "pw", "secret", "token", "credential", "bearer", "key", "auth", "sig", "jwt", "sess", "sid", "psw", "pasw", "login", "client", "hook", "pat", "otp", "pin", "nonce", "license")  # fmt: skip
+_HINTS = ("pass", "pw", "p/w", "p.w", "cred", "secret", "token", "credential", "bearer", "key", "auth", "sig", "jwt", "sess", "sid", "psw", "pasw", "login", "client", "hook", "pat", "otp", "pin", "nonce", "license")  # fmt: skip
 _CANDIDATE = re.compile(
     r"(?:p[as]{0,3}wo?r?d|pass|pw|secret|token|credential|bearer|key|auth|sig|jwt|sess|sid|login|client|(?:web)?hook|(?<![a-z])(?:pat|otp|pin|nonce)(?![a-z])|license)[\w.-]{0,200}"
 )
@@ -27,13 +27,14 @@ _KEY_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _PROSE = re.compile(r"(?:unexpected|invalid|unrecognized|illegal|next|missing|bad|unknown)\s$", re.I)
 
 _OPERATOR = re.compile(
-    r"\\{0,3}(?:\[\w{0,6}\]|[\"'`\]]{0,2})\s{0,20}(?:[:：]{1,4}=?|[?.+]=|={1,3}>?|!={1,2}|->|%3[da]|&#(?:61|58);)[ \t]{0,40}",
+    r"\\{0,3}(?:\[\w{0,6}\]|&quot;|[\"'`\]]{0,2})\s{0,20}(?:[:：]{1,4}=?|[?.+]=|={1,3}>?|!={1,2}|->|%3[da]|&#(?:61|58);)[ \t]{0,40}",
     re.I,
 )
 # Between a declared name and its value stands a type: `password: String = "…"`, `var token string = "…"`.
-_TYPED = re.compile(r"[\"']?\s{0,3}:?\s{0,3}(?:[A-Za-z_][\w.<>\[\]*?]{0,40})\s{0,3}:?=\s{0,3}(?=[\"'`])")
+_TYPED = re.compile(r"[\"']?\s{0,3}:?\s{0,3}(?:&?[A-Za-z_][\w.<>\[\]*?]{0,40})\s{0,3}:?=\s{0,3}(?=[\"'`])")
 # The value is the next argument, or the string behind a directive's name.
 _ARGUMENT = re.compile(r"\\{0,3}[\"'`]\s{0,3},\s{0,3}(?=\\{0,3}[\"'`])")
+_OPENED = re.compile(r"\(\s{0,3}(?=[\"'])")  # setPassword("…")
 _CONSTANT = re.compile(r"\s{0,3},\s{0,3}(?=\")")  # setopt(handle, CURLOPT_PASSWORD, "…")
 _CALLED = re.compile(r"\(\s{0,3}\\{0,3}[\"'`]$")
 _STRING = re.compile(r"\s{1,8}(?=\\{0,3}\"[^\s\"\\][^\"\n]{2,200}\"|'[^\s'][^'\n]{2,200}'|`[^\s`][^`\n]{2,200}`)")
@@ -61,7 +62,7 @@ _DEFAULT = re.compile(
 
 def has_hint(lowered: str) -> bool:
     """Return whether a text in lower case may hold a secret's name at all."""
-    return any(hint in lowered for hint in _HINTS)
+    return has_any(lowered, _HINTS)
 
 
 def without_named(text: str, lowered: str, hide: Hiding) -> str:
@@ -111,6 +112,8 @@ def _values(text: str, start: int, end: int, sure: int) -> Iterator[Span]:
         for a, b in _value_at(text, flag.end(), flag.end(), sure):
             if sure == SURE or looks_random(text[a:b], 8):
                 yield a, b
+    elif sure > PERHAPS and (opened := _OPENED.match(text, end)) is not None:
+        yield from _literals(text, opened.end())
     elif sure > PERHAPS and (other := _other(text, start, end, before)) is not None:
         yield from _value_at(text, other.end(), other.end(), sure)
 

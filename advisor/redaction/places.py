@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from advisor.redaction.names import LIKELY, NO, is_harmless
-from advisor.redaction.pseudonyms import MARK, Hiding, mask
+from advisor.redaction.pseudonyms import MARK, Hiding, has_any, mask
 
 _PEM_CHARACTERS_MAX = 64 * 1024
 _PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{3,40}-----|---- BEGIN SSH2 [A-Z ]{3,40} ----")
@@ -85,6 +85,13 @@ _PROSE = re.compile(
     r"(?P<secret>[^\s\"'`”»<>‹]{4,200})",
     re.I,
 )
+# A password's name, something loose, and a word that only a password looks like: "PW - …", "id/pw (…)", a cell of a table.
+_LOOSE = re.compile(
+    r"(?P<before>(?:password|passwd|passwort|pass ?phrase|passcode|(?<![a-z])(?:pwd?|p/w|p\.w|pass|creds?|credentials))(?![a-z])[\w]{0,4}"
+    r"\s{0,3}(?:is\s{0,2}:?|was|[-=:]?>|</t[dh]>\s{0,3}<t[dh]>|[-/>|;,~:=@])?[\s\"'`|(\[<]{0,4})"
+    r"(?P<secret>[^\s\"'`<>|,;()\[\]{}‹›=]{6,64})",
+    re.I,
+)
 _PROSE_WORDS = re.compile(
     r"^(?:(?:not?|now|the|an?|this|that|too|very|only|also|still|already|being|been|either|both|all|any|your|our|their|from|with|must|should|will|here|there|null|none|nil|empty|"
     r"blank|weak|strong|wrong|right|short|long|same|valid|good|fine|okay|safe|unsafe|plain|clear|text|plaintext|public|private|secret|secrets|password|passwords|token|tokens|default|"
@@ -135,18 +142,18 @@ def without_places(text: str, lowered: str, hide: Hiding) -> str:
         text = _ORACLE.sub(hidden, text)
     if "authorization" in lowered or "cookie" in lowered:
         text = _HEADER.sub(lambda found: _masked_header(found, hide), text)
-    if any(word in lowered for word in ("bearer ", "basic ", "ntlm ", "negotiate ")):
+    if has_any(lowered, ("bearer ", "basic ", "ntlm ", "negotiate ")):
         text = _SCHEME.sub(
             lambda found: (
                 found[0] if found["secret"].isalpha() and not found["secret"].endswith("=") else hidden(found)
             ),
             text,
         )
-    if any(word in text for word in _COMMAND_WORDS):
+    if has_any(text, _COMMAND_WORDS):
         text = _COMMAND.sub(hidden_value, text)
     if "identified" in lowered or "password" in lowered:
         text = _SQL.sub(hidden_word, text)
-    if any(word in lowered for word in _DIRECTIVE_WORDS):
+    if has_any(lowered, _DIRECTIVE_WORDS):
         text = _DIRECTIVE.sub(hidden_value, text)
         text = _OWN_LINE.sub(hidden_word, text)
     if "= " in text or "==" in text:
@@ -156,9 +163,24 @@ def without_places(text: str, lowered: str, hide: Hiding) -> str:
 
 def without_prose(text: str, lowered: str, hide: Hiding) -> str:
     """Return the text without the word behind "the password is"; words of the language stay."""
-    if not any(word in lowered for word in ("pass", "pwd", "secret", "key", "token", "credential")):
+    if not has_any(lowered, ("pass", "pw", "p/w", "p.w", "secret", "key", "token", "cred")):
         return text
-    return _PROSE.sub(lambda found: _masked_prose(found, hide), text)
+    text = _PROSE.sub(lambda found: _masked_prose(found, hide), text)
+    if not has_any(lowered, ("pass", "pw", "p/w", "p.w", "cred")):
+        return text
+    return _LOOSE.sub(
+        lambda found: found["before"] + hide(found["secret"]) if _is_password(found["secret"]) else found[0], text
+    )
+
+
+def _is_password(word: str) -> bool:
+    """Return whether a word mixes what words of a language, names of code, versions and paths do not."""
+    kinds = any(c.islower() for c in word), any(c.isupper() for c in word), any(c.isdigit() for c in word)
+    symbols = sum(c in "!@#$%^&*+?~" for c in word)
+    if word.startswith(("/", "$", "%", "&", "./", "http")) or word.count("/") > 1 or re.search(r"\.\w{1,5}$", word):
+        return False
+    digits = sum(c.isdigit() for c in word)
+    return (all(kinds) and (digits >= 2 or word[-1].isalpha())) or (symbols > 0 and sum(kinds) >= 2 and kinds[2])
 
 
 def _masked_prose(found: re.Match[str], hide: Hiding) -> str:

@@ -27,6 +27,14 @@ def mask(secret: str) -> str:
     return f"{MARK}{hmac.digest(_key, secret.encode('utf-8', 'surrogatepass'), 'sha256').hex()[:_DIGITS]}›"
 
 
+def has_any(text: str, words: tuple[str, ...]) -> bool:
+    """Return whether a word stands in the text; plain, because every rule asks this of every line before it begins."""
+    for word in words:  # any() with a generator takes three times as long
+        if word in text:
+            return True
+    return False
+
+
 class Hiding:
     """Masks secrets of one text and remembers them, so that their other appearances can be looked for."""
 

@@ -74,6 +74,8 @@ class Investigating(Explaining):
         began = time.monotonic()
         service = self.settings.service(service_name)
         now = self.clock()
+        if not self.replay:
+            self.signing_key  # noqa: B018  # masks are made with it from the first word on
         incident = open_incident(fresh_id("inc"), service_name, now, at, until or now, redact(question))
         if incident.noticed_at is not None and incident.noticed_at > incident.until:
             raise SettingsInvalid(

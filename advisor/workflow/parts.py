@@ -20,7 +20,7 @@ from advisor.gathering import Sources
 from advisor.incident import Symptom
 from advisor.playbook import Playbook, parse_playbook
 from advisor.redacted import RedactedChanges, RedactedMetrics
-from advisor.redaction import redact
+from advisor.redaction import redact, use_key
 from advisor.settings import Repository, Service, Settings, read_secret
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ class Parts:
             raise SettingsInvalid(f"{path}: the signing key cannot be made or read: {error.strerror}") from error
         if len(key) < KEY_BYTES:
             raise SettingsInvalid(f"{path}: the signing key is damaged ({len(key)} bytes); restore it from a backup")
+        if not self.replay:  # a replay makes no mark of its own: what it reads was masked where it was recorded
+            use_key(key)
         return key
 
     @cached_property
