@@ -302,7 +302,7 @@ def export_lines(entries: Sequence[AuditEntry], first: int, at: datetime, key: b
         "previous": before,
         "last": len(entries),
         "hash": entries[-1].hash if entries else GENESIS,
-        "at": at.replace(microsecond=at.microsecond // 1000 * 1000),
+        "at": at,
     }
     header = ExportHeader.model_validate(fields)
     header = ExportHeader.model_validate({**fields, "signature": _sign_record("export", header, key)})
@@ -321,7 +321,7 @@ def verify_export(lines: Iterable[str], key: bytes | None) -> int:
         AuditBroken: The first line that does not fit, by number and reason.
     """
     numbered = enumerate(lines, start=1)
-    header = _header(next(numbered, (1, ""))[1])
+    header = _header(next((line for _, line in numbered), ""))
     if key is not None and header.server != server_name(key):
         raise AuditBroken(f"audit export: it is of the server {one_line(header.server, 20)}, this key of another")
     if key is not None and not hmac.compare_digest(_sign_record("export", header, key), header.signature):
@@ -333,7 +333,7 @@ def verify_export(lines: Iterable[str], key: bytes | None) -> int:
         if isinstance(reason, str):
             raise AuditBroken(f"audit export: line {line_number}: {reason}")
         previous = reason.hash
-    if number != max(header.last, header.first - 1) or (number == header.last and previous != header.hash):
+    if number != max(header.last, header.first - 1) or previous != header.hash:
         raise AuditBroken(f"audit export: it ends with entry {number}, and should with {header.last}; it was cut off")
     return number - header.first + 1
 
@@ -341,7 +341,7 @@ def verify_export(lines: Iterable[str], key: bytes | None) -> int:
 def _header(line: str) -> ExportHeader:
     try:
         header = ExportHeader.model_validate(_parse_line(line))
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         raise AuditBroken("audit export: line 1 is not the header of an export; is it the right file?") from error
     if header.schema_ != EXPORT_SCHEMA or header.model_dump_json(by_alias=True) != line:
         raise AuditBroken(f"audit export: line 1 is not a header as {EXPORT_SCHEMA} writes it")
@@ -352,7 +352,7 @@ def _line_fault(line: str, number: int, previous: str, key: bytes | None) -> str
     """Return the entry of a line, or why it does not fit."""
     try:
         entry = AuditEntry.model_validate(_parse_line(line))
-    except (ValidationError, ValueError):
+    except (ValidationError, ValueError, RecursionError):
         return "it is not an entry; the file was damaged or cut off"
     if entry.model_dump_json() != line:
         return "its bytes are not those that were written"
@@ -362,10 +362,7 @@ def _line_fault(line: str, number: int, previous: str, key: bytes | None) -> str
 def _parse_line(line: str) -> object:
     if len(line) > EXPORT_LINE_CHARACTERS_MAX:
         raise ValueError("longer than any entry")
-    try:
-        return json.loads(line)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    return json.loads(line)
 
 
 def _fault(entry: AuditEntry, number: int, previous: str, key: bytes | None) -> str | None:

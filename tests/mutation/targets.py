@@ -35,12 +35,12 @@ class Target:
 EXTRA = "tests/test_gate_mutants.py"
 TARGETS: dict[str, Target] = {
     "audit": Target(("advisor/audit",), ("tests/test_audit.py", EXTRA)),
-    "lifecycle": Target(("advisor/lifecycle",), ("tests/test_lifecycle.py",)),
+    "lifecycle": Target(("advisor/lifecycle",), ("tests/test_lifecycle.py", EXTRA)),
     "mirror": Target(("advisor/store/mirror",), ("tests/test_mirror.py", EXTRA)),
     "bound": Target(("advisor/store/bound",), ("tests/test_tampering.py", EXTRA)),
-    "approval": Target(("advisor/approval",), ("tests/test_approval.py", EXTRA)),
-    "change": Target(("advisor/change",), ("tests/test_change.py", EXTRA)),
-    "rollback": Target(("advisor/rollback",), ("tests/test_rollback.py", EXTRA)),
+    "approval": Target(("advisor/approval",), ("tests/test_approval.py", "tests/test_signatures.py", EXTRA)),
+    "change": Target(("advisor/change",), ("tests/test_change.py", "tests/test_delivery.py", EXTRA)),
+    "rollback": Target(("advisor/rollback",), ("tests/test_rollback.py", "tests/test_rollback_lost.py", EXTRA)),
     "digest": Target(
         ("advisor/proposal/__init__",), ("tests/test_proposal.py", EXTRA), frozenset({"digest_of", "Proposal"})
     ),
