@@ -18,6 +18,7 @@ TREE = {
     "SourceMalformed": "SourceError",
     "ModelError": "AdvisorError",
     "ModelUnavailable": "ModelError",
+    "ModelRefused": "ModelError",
     "ModelAnswerInvalid": "ModelError",
     "PlaybookError": "AdvisorError",
     "PlaybookInvalid": "PlaybookError",

@@ -53,7 +53,7 @@ KINDS = (
     Kind("fdatasync", "EIO", (1, 2, 3)),
     Kind("fdatasync", "EINTR", (1,)),
     Kind("rename", "EIO", (1,)),
-    Kind("rename", "ENOSPC", (2,)),
+    Kind("rename", "ENOSPC", (1,)),
     Kind("link,linkat", "EIO", (1,)),
     Kind("openat", "EMFILE", (2, 9, 24, 41)),
     Kind("openat", "EIO", (5, 17)),

@@ -124,6 +124,9 @@ def answer(error: BaseException) -> int:
             _leave_stdout()
         place = f"{error.filename}: " if error.filename else ""
         return say(f"{place}{error.strerror or type(error).__name__}", 1)
+    if isinstance(error, ImportError):  # a broken installation, or no file left to open it with
+        told = one_line(str(error), 160)
+        return say(f"a part of the program cannot be loaded ({told}); check the installation, disk and open files", 1)
     if isinstance(error, MemoryError | RecursionError):
         return say(f"{type(error).__name__}: the input is larger than this machine can take; narrow the window", 1)
     told = one_line(f"{type(error).__name__}: {error}", 300)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -233,6 +234,8 @@ def _start_worker(folder: str) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, folder), daemon=True, name="advisor-eval")
+    # The first start brings up the tracker of shared resources, and that lets the keyboard through again: so it comes before.
+    resource_tracker.ensure_running()
     with _keyboard_held():
         process.start()
     theirs.close()  # so that the end of the process is the end of the pipe

@@ -341,5 +341,5 @@ def _evidence(data: bytes) -> Any:
         bundle = Bundle.from_bytes(data, "bundle")
     except AdvisorError:
         return None
-    manifest = {k: v for k, v in bundle.manifest.items() if k != "clock"}
+    manifest = {k: v for k, v in bundle.manifest.items() if k not in ("clock", "proofs")}
     return manifest, bundle.tape.to_lines(), bundle.repositories
