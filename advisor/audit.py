@@ -302,7 +302,7 @@ def export_lines(entries: Sequence[AuditEntry], first: int, at: datetime, key: b
         "previous": before,
         "last": len(entries),
         "hash": entries[-1].hash if entries else GENESIS,
-        "at": at,
+        "at": at.replace(microsecond=at.microsecond // 1000 * 1000),
     }
     header = ExportHeader.model_validate(fields)
     header = ExportHeader.model_validate({**fields, "signature": _sign_record("export", header, key)})
