@@ -47,7 +47,10 @@ PROOFS: dict[str, Proof] = {
     "crash": Proof("5: kill -9 at every named step, 50 times", ("tests/test_crash.py",)),
     "faults": Proof("5: the n-th write, fsync, rename, open, exec fails, for every n", ("tests/test_io_faults.py",)),
     "rollback": Proof("6: a rollback is exact or refused; 10,000 histories", ("tests/test_rollback_histories.py",)),
-    "audit": Proof("9: tampering with the audit is found; 2,000 tamperings", ("tests/test_audit.py",)),
+    "audit": Proof(
+        "9: tampering with the audit is found; 10,000 tamperings",
+        ("tests/test_tampering.py", "tests/test_audit.py", "tests/test_mirror.py"),
+    ),
     "hostile": Proof(
         "1: hostile repositories run nothing and write nothing elsewhere", ("tests/test_hostile_repositories.py",)
     ),
