@@ -16,6 +16,7 @@ ALL = (
     ["bench.change_points"],
     ["bench.root_cause"],
     ["bench.ranking"],
+    ["bench.redaction"],
 )
 
 if __name__ == "__main__":

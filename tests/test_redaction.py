@@ -405,6 +405,9 @@ def test_text_beyond_the_bound_is_cut() -> None:
         "password=", "pass ", "password:\n  ", "password: |\n  a\n", "token=a1b2c3 ", "tokens: [", "--token ", "<password>",
         "-----BEGIN A-----", "-----BEGIN RSA KEY-----\n", "a://b:", "https://u:@", "authorization: ", "cookie: a=", "password='\\",
         "eyJ", "eyJabcdefghij.", "mysql ", "thin:", "$6$", "-_.-", "a.token/", " ", "key", "İ",
+        "pw ", "password is ", "kind: Secret\ndata:\n", "kind: Secret\ndata:\n  a: b\n---\n", '"kind":"Secret","data":{', '{\\"kind\\":\\"Secret\\",', "requirepass ",
+        "identified by ", '{{ default "', '"abcd" == ', "aB3d", "M.a.", "login a password ", "acl setuser ", "stats auth ", "bearer ", "set password for ",
+        "password(", 'getenv("', "password: String = ", "%20token", "</name><value>", "password=aB3dE5fG7 ", "ghp_", "1234567890:A", "#define secret ", "cookie value",
     ],
 )  # fmt: skip
 def test_hostile_text_takes_time_in_proportion_to_its_length(unit: str) -> None:
