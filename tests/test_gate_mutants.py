@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import timedelta
 
@@ -20,6 +21,10 @@ from advisor.audit import (
 )
 from advisor.errors import AuditBroken, IllegalTransition
 from advisor.lifecycle import PENDING, TRANSITIONS, Event, State, advance
+from advisor.playbook import Action
+from advisor.proposal import digest_of
+from advisor.values import ActionType
+from tests.support.gate import altered, fake_with_cause, propose, revert_action
 from tests.test_audit import AT, KEY, chain
 
 # --- lifecycle -----------------------------------------------------------------------------------------------------
@@ -128,3 +133,27 @@ def test_the_longest_line_is_read_and_a_longer_one_is_not() -> None:
     assert verify_export(list(export_lines([longest], 1, AT, KEY)), KEY) == 1
     with pytest.raises(AuditBroken, match="line 2: it is not an entry"):
         verify_export(list(export_lines([longer], 1, AT, KEY)), KEY)
+
+
+# --- the digest of a proposal ----------------------------------------------------------------------------------------
+
+
+def test_the_digest_is_of_every_field_but_the_id_and_itself() -> None:
+    repository, cause = fake_with_cause()
+    proposal = propose(repository, revert_action(cause))
+    fields = proposal.model_dump(mode="json")
+    told = {name: value for name, value in fields.items() if name not in ("id", "digest")}
+    text = json.dumps(
+        {"schema": "advisor.proposal/v1", **told}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    assert digest_of(proposal) == proposal.digest == "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    assert digest_of(altered(proposal, id="another", digest="sha256:0")) == proposal.digest
+
+
+def test_what_has_a_tree_and_is_no_call_for_people_changes_something() -> None:
+    repository, cause = fake_with_cause()
+    proposal = propose(repository, revert_action(cause))
+    escalation = propose(repository, Action(type=ActionType.ESCALATE))
+    assert proposal.changes_something and not escalation.changes_something
+    assert not altered(proposal, tree="").changes_something
+    assert not altered(proposal, action=Action(type=ActionType.ESCALATE)).changes_something
