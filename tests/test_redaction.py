@@ -465,6 +465,8 @@ def test_a_password_that_is_a_word_does_not_take_the_word_with_it() -> None:
         "org.springframework.beans.factory.UnsatisfiedDependencyException2ndTry", "/var/lib/docker/overlay2/x/merged/usr/lib/jvm/Temurin17Hotspot",
         "login: alice", "client=10.0.0.7:41234", "author: alice", "key: checkout", "ORDER_KEY=created", "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
         "if (a == secretCount) {", "password_file: /run/secrets/db",
+        "Pass `wrap=True` to the function", "pass 'strict' where", "password_encryption = scram-sha-256", "key = secrets['openai']",
+        "api_key=st.secrets[\"openai_key\"]", "# -Dx.keyStorePassword=<keystore-password>\n# x.trustStore=<truststore>",
     ],
 )  # fmt: skip
 def test_words_about_secrets_and_names_without_one_survive(text: str) -> None:

@@ -37,7 +37,7 @@ _ARGUMENT = re.compile(r"\\{0,3}[\"'`]\s{0,3},\s{0,3}(?=\\{0,3}[\"'`])")
 _OPENED = re.compile(r"\(\s{0,3}(?=[\"'])")  # setPassword("…")
 _CONSTANT = re.compile(r"\s{0,3},\s{0,3}(?=\")")  # setopt(handle, CURLOPT_PASSWORD, "…")
 _CALLED = re.compile(r"\(\s{0,3}\\{0,3}[\"'`]$")
-_STRING = re.compile(r"\s{1,8}(?=\\{0,3}\"[^\s\"\\][^\"\n]{2,200}\"|'[^\s'][^'\n]{2,200}'|`[^\s`][^`\n]{2,200}`)")
+_STRING = re.compile(r"\s{1,8}(?=\\{0,3}\"[^\s\"\\][^\"\n]{2,200}\"|'[^\s'][^'\n]{2,200}')")
 _PAIR = re.compile(
     r"\\{0,3}[\"']?(?:\s{0,3},?[\s+-]{0,60}\\{0,3}[\"']?(?:value|val)\\{0,3}[\"']?\s{0,3}[:=][ \t]{0,40}|</\w{1,20}>\s{0,60}<(?:value|val)>)",
     re.I,
@@ -53,6 +53,7 @@ _IN_QUOTES = {q: re.compile(rf"(?:[^{q}\\\n]|\\.){{0,{_VALUE_MAX}}}+", re.S) for
 _BLOCK_MARK = re.compile(r"[|>][+-]?\d?[+-]?[ \t]{0,8}(?:#[^\n]{0,200})?\r?(?=\n)")
 _PREFIXED = re.compile(r"\{[\w@-]{1,30}\}\S")  # Spring's {noop}…, {bcrypt}…
 _CALL = re.compile(r"[A-Za-z_][\w.:]{0,80}\(")
+_INDEXED = re.compile(r"^[A-Za-z_][\w.]{0,80}[\[(]$")
 _LITERAL = re.compile(r"\"([^\"\n]{3,400})\"|'([^'\n]{3,400})'")
 _NAME_LIKE = re.compile(r"^[A-Z][A-Z0-9_]{1,80}$|^[a-z]+(?:[._-][a-z]+)*$|^[a-z]+(?:[A-Z][a-z]+)+$")
 _DEFAULT = re.compile(
@@ -93,8 +94,9 @@ def _values(text: str, start: int, end: int, sure: int) -> Iterator[Span]:
     """Yield where the values of the key at ``start`` to ``end`` stand."""
     before = text[max(0, start - 14) : start]
     if before.endswith(("<", "&lt;")) and (tag := _TAG.match(text, end)):
-        stop = min(_find(text, "<", tag.end()), _find(text, "\n", tag.end()))
-        yield tag.end(), stop
+        alone = not text[max(0, start - 200) : start].rpartition("\n")[2].strip(" \t<")
+        if alone or "\n" not in tag[0]:  # "password=<keystore-password>" at a line's end opens no element
+            yield tag.end(), min(_find(text, "<", tag.end()), _find(text, "\n", tag.end()))
         return
     operator = _OPERATOR.match(text, end)
     if operator is not None:
@@ -126,7 +128,8 @@ def _other(text: str, start: int, end: int, before: str) -> re.Match[str] | None
         return _ARGUMENT.match(text, end)
     if text[start:end].isupper() and (constant := _CONSTANT.match(text, end)) is not None:
         return constant
-    return None if before.endswith(("'", '"', "`")) else _STRING.match(text, end)
+    verb = text[start:end].lower() == "pass"  # "pass 'x' to the function"
+    return None if verb or before.endswith(("'", '"', "`")) else _STRING.match(text, end)
 
 
 def _value_at(text: str, at: int, key_at: int, sure: int) -> Iterator[Span]:
@@ -173,6 +176,8 @@ def _value_at(text: str, at: int, key_at: int, sure: int) -> Iterator[Span]:
         if value.startswith("${") and "}" in value:
             value = value[: value.index("}") + 1]
             yield from _without_reference(text, at, at + len(value))
+            return
+        if _INDEXED.match(value):  # secrets["name"], getenv('name')
             return
         if not value.startswith(("$", "{{")):
             value = value.rstrip(",;)}]")

@@ -45,7 +45,7 @@ _HARMLESS_ENDS = frozenset(
     "interval rotation renewal length size count counts total enabled disabled required policy encoder encoding provider manager class field parameter param attempts "
     "retries retry limit max min strength rounds iterations version url uri endpoint path file filename dir directory location name names ref refs type issuer audience "
     "header prefix suffix algorithm alg store format mode username user host port region namespace bucket usage used created issued active mount mounts volume volumes "
-    "loader factory service validator filter reset change changed env variable var hint prompt label placeholder regex pattern generator resolver handler".split()
+    "loader factory service validator filter reset change changed env variable var hint prompt label placeholder regex pattern generator resolver handler encryption hashing method".split()
 )
 # What may stand behind the last dot of a secret's own name.
 _NEUTRAL_ENDS = frozenset(
