@@ -17,6 +17,8 @@ _BLOCK = re.compile(r"^(?P<margin>[ \t+-]*)(?:data|stringData|binaryData):[ \t]*
 _ENTRY = re.compile(
     r"^(?P<before>(?P<margin>[ \t+-]*)[\"']?[\w.\-/]{1,253}[\"']?:[ \t]+)(?P<secret>\S.*?)(?P<after>[ \t]*(?:\s#.*)?\r?)$"
 )
+_FLOW = re.compile(r"^(?P<before>[ \t+-]*(?:data|stringData):[ \t]*\{)(?P<inside>[^{}\n]{1,4000})(?P<after>\}.*)$")
+_FLOW_ENTRY = re.compile(r"(?P<before>:[ \t]{1,4}[\"']?)(?P<secret>[^\s,\"'{}‹][^,\"'{}]{0,2000})")
 _JSON_DATA = re.compile(r"\\{0,3}[\"'](?:data|stringData)\\{0,3}[\"']\s{0,3}:\s{0,3}\{")
 _JSON_ENTRY = re.compile(
     r"(?P<before>\\{0,3}[\"']\s{0,3}:\s{0,3}(?P<quote>\\{0,3}[\"']))(?P<secret>[^\"'\\{}\n]{1,4000})(?=(?P=quote))"
@@ -47,7 +49,13 @@ def _without_yaml(document: str, hide: Hiding) -> str:
             inside = scalar = None
         if scalar is not None and bare and margin <= scalar:
             scalar = None
-        if inside is None:
+        if inside is None and (flow := _FLOW.match(line)):
+            line = (
+                flow["before"]
+                + _FLOW_ENTRY.sub(lambda found: found["before"] + hide(found["secret"]), flow["inside"])
+                + flow["after"]
+            )
+        elif inside is None:
             block = _BLOCK.match(line)
             inside = len(block["margin"]) if block else None
         elif scalar is not None:

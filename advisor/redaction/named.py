@@ -27,7 +27,7 @@ _KEY_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _PROSE = re.compile(r"(?:unexpected|invalid|unrecognized|illegal|next|missing|bad|unknown)\s$", re.I)
 
 _OPERATOR = re.compile(
-    r"\\{0,3}(?:\[\w{0,6}\]|&quot;|[\"'`\]]{0,2})\s{0,20}(?:[:：]{1,4}=?|[?.+]=|={1,3}>?|!={1,2}|->|%3[da]|&#(?:61|58);)[ \t]{0,40}",
+    r"\\{0,3}(?:\[\w{0,6}\]|\](?:\.\w{1,20}){1,2}|&quot;|[\"'`\]]{0,2})\s{0,20}(?:[:：]{1,4}=?|[?.+]=|={1,3}>?|!={1,2}|->|%3[da]|&#(?:61|58);)[ \t]{0,40}",
     re.I,
 )
 # Between a declared name and its value stands a type: `password: String = "…"`, `var token string = "…"`.
@@ -35,6 +35,7 @@ _TYPED = re.compile(r"[\"']?\s{0,3}:?\s{0,3}(?:&?[A-Za-z_][\w.<>\[\]*?]{0,40})\s
 # The value is the next argument, or the string behind a directive's name.
 _ARGUMENT = re.compile(r"\\{0,3}[\"'`]\s{0,3},\s{0,3}(?=\\{0,3}[\"'`])")
 _OPENED = re.compile(r"\(\s{0,3}(?=[\"'])")  # setPassword("…")
+_FALLBACK = re.compile(r"\s{0,3}\|\s{0,3}default\s{1,4}(?=\\{0,3}[\"'])")  # {{ .Values.password | default "…" }}
 _CONSTANT = re.compile(r"\s{0,3},\s{0,3}(?=\")")  # setopt(handle, CURLOPT_PASSWORD, "…")
 _CALLED = re.compile(r"\(\s{0,3}\\{0,3}[\"'`]$")
 _STRING = re.compile(r"\s{1,8}(?=\\{0,3}\"[^\s\"\\][^\"\n]{2,200}\"|'[^\s'][^'\n]{2,200}')")
@@ -114,6 +115,8 @@ def _values(text: str, start: int, end: int, sure: int) -> Iterator[Span]:
         for a, b in _value_at(text, flag.end(), flag.end(), sure):
             if sure == SURE or looks_random(text[a:b], 8):
                 yield a, b
+    elif sure > PERHAPS and (fallback := _FALLBACK.match(text, end)) is not None:
+        yield from _value_at(text, fallback.end(), fallback.end(), sure)
     elif sure > PERHAPS and (opened := _OPENED.match(text, end)) is not None:
         yield from _literals(text, opened.end())
     elif sure > PERHAPS and (other := _other(text, start, end, before)) is not None:

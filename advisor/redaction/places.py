@@ -75,6 +75,11 @@ _OWN_LINE = re.compile(
     re.I,
 )
 _DIRECTIVE_WORDS = ("requirepass", "masterauth", "pw", "pass", "secret", "rename-command", "auth", "acl", "#define", "%define", "%global")  # fmt: skip
+# {{ default "…" .Values.db.password }}
+_TEMPLATE = re.compile(
+    r"(?P<before>\bdefault\s{1,4}\\{0,3}[\"'])(?P<secret>[^\"'\n‹\\]{3,200})(?=\\{0,3}[\"']\s{1,4}[.$][\w.]{0,80}(?:pass|secret|token|key|pwd))",
+    re.I,
+)
 _REVERSED = re.compile(
     r"(?P<before>[\"'])(?P<secret>[^\"'\n‹]{4,200})(?=[\"']\s{0,3}[!=]={1,2}\s{0,3}[\w.]{0,60}(?:password|passwd|passphrase|secret|token|api_?key|private_?key|db_pass)\w{0,20})",
     re.I,
@@ -156,6 +161,8 @@ def without_places(text: str, lowered: str, hide: Hiding) -> str:
     if has_any(lowered, _DIRECTIVE_WORDS):
         text = _DIRECTIVE.sub(hidden_value, text)
         text = _OWN_LINE.sub(hidden_word, text)
+    if "{{" in text and "default" in lowered:
+        text = _TEMPLATE.sub(hidden, text)
     if "= " in text or "==" in text:
         text = _REVERSED.sub(hidden, text)
     return text
