@@ -161,6 +161,16 @@ def test_a_dead_slow_or_garbled_model_costs_its_deadline_and_a_line(alone: dict[
     assert seconds < 60  # the bound of the product is the deadline and 2 s; the machine of a test may be busy
 
 
+def test_the_deadline_holds_for_all_rounds_together(alone: dict[str, Any]) -> None:
+    wrong = Step(text=json.dumps(larger_heap()))
+    late = Step(text="late", delay=60)
+    began = time.monotonic()
+    report, _server, _seconds = asked([wrong, late, late], deadline_seconds=4, retries=2)
+    assert proposed(report) == proposed(alone)
+    assert report["model"]["cause"].startswith("capacity")  # what was judged before the silence is shown
+    assert time.monotonic() - began < 30  # three deadlines and their retries would be more
+
+
 def test_a_model_that_dies_in_its_repair_leaves_the_first_judgement(alone: dict[str, Any]) -> None:
     report, _server, _seconds = asked([Step(text=json.dumps(larger_heap())), Step(status=500)], retries=0)
     assert proposed(report) == proposed(alone)

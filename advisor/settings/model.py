@@ -43,6 +43,7 @@ class Model(Section):
         api_key_env: The variable with the key; by default the provider's usual one.
         fallbacks: Models that are asked, in their order, when the ones before cannot answer.
         answer: How structured answers are asked for; ``auto`` by what the provider can do.
+        deadline_seconds: Of all that is asked for an incident: retries, fallbacks and repairs.
         investigates: Whether the model may ask follow-up questions of the sources, read only.
         traces: Whether LangChain may send traces to a third party, as the environment says.
     """

@@ -59,7 +59,7 @@ class ChatModels:
         Args:
             models: The first one is asked first.
             meter: Counts, and refuses what is over budget.
-            deadline_seconds: Of one `ask` with all its retries and fallbacks.
+            deadline_seconds: Of all that is asked of this object, from the first `ask` on: retries, fallbacks, repairs.
             retries: Of one model, on what may pass.
             sleep: Between tries.
             chance: Jitter, 0 to 1.
@@ -71,6 +71,7 @@ class ChatModels:
         self._deadline = deadline_seconds
         self._retries = retries
         self._sleep, self._chance = sleep, chance
+        self._ends: float | None = None
         self._failed: dict[str, tuple[int, float]] = {}  # consecutive failures, and when the last one was
 
     @property
@@ -90,7 +91,9 @@ class ChatModels:
             ModelUnavailable: None answered in time.
             ModelRefused: The budget is used up, or every model was refused for good.
         """
-        ends = time.monotonic() + self._deadline
+        if self._ends is None:
+            self._ends = time.monotonic() + self._deadline
+        ends = self._ends
         said: list[ModelError] = []
         before = self._meter.usage
         for settings in self._models:
