@@ -57,7 +57,11 @@ class Stranger:
         return self.scene.remote / "refs/heads/main"
 
     def head(self) -> str:
-        return self.ref.read_text().strip()
+        try:
+            return self.ref.read_text().strip()
+        except FileNotFoundError:  # after many pushes git packs the refs
+            packed = (self.ref.parent.parent.parent / "packed-refs").read_text().splitlines()
+            return next(line.split()[0] for line in packed if line.endswith(" refs/heads/main"))
 
     def read(self, name: str) -> tuple[bytes, bytes]:
         whole = zlib.decompress((self.scene.remote / "objects" / name[:2] / name[2:]).read_bytes())

@@ -276,10 +276,14 @@ def why_not(store: sqlite3.Connection, world: FakeWorld, commit: str, now: datet
     """Say why no record allows a write that is about to happen; empty if one does. It shares no code with the gate."""
     tree, base = world.repository.commits[commit]
     given = store.execute("SELECT proposal_id, kind, body FROM answers").fetchall()
-    for proposal_id, digest, state, body in store.execute("SELECT id, digest, state, body FROM proposals"):
+    # By the commit of its change: two proposals under way may lead from one base to one tree, each with a commit of its own.
+    under_way = "SELECT p.id, p.digest, p.state, p.body, c.body FROM proposals p JOIN changes c ON c.proposal_id = p.id"
+    for proposal_id, digest, state, body, change in store.execute(under_way):
         fields = json.loads(body)
-        if (fields["tree"], fields["base"]) != (tree, base) or state not in ("delivering", "uncertain"):
+        if json.loads(change)["commit"] != commit or state not in ("delivering", "uncertain"):
             continue
+        if (fields["tree"], fields["base"]) != (tree, base):
+            return "another tree, or another base, than the approved ones"
         told = {k: v for k, v in fields.items() if k not in ("id", "digest")}
         if sha(plain_json({"schema": "advisor.proposal/v1", **told})) != digest or fields["digest"] != digest:
             return "the proposal's digest does not recompute"
