@@ -57,11 +57,7 @@ class Stranger:
         return self.scene.remote / "refs/heads/main"
 
     def head(self) -> str:
-        try:
-            return self.ref.read_text().strip()
-        except FileNotFoundError:  # after many pushes git packs the refs
-            packed = (self.ref.parent.parent.parent / "packed-refs").read_text().splitlines()
-            return next(line.split()[0] for line in packed if line.endswith(" refs/heads/main"))
+        return self.ref.read_text().strip()
 
     def read(self, name: str) -> tuple[bytes, bytes]:
         whole = zlib.decompress((self.scene.remote / "objects" / name[:2] / name[2:]).read_bytes())
@@ -192,6 +188,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.scene = Scene(self.folder)
+        with (self.scene.remote / "config").open("a") as settings:  # the foreign hand reads loose objects and refs
+            settings.write("[gc]\n\tauto = 0\n[receive]\n\tautogc = false\n")
         self.folder.mkdir(parents=True)
         self.scene.begin()
         self.scene.history()
