@@ -188,11 +188,11 @@ class World:
 
     def __post_init__(self) -> None:
         self.scene = Scene(self.folder)
-        with (self.scene.remote / "config").open("a") as settings:  # the foreign hand reads loose objects and refs
-            settings.write("[gc]\n\tauto = 0\n[receive]\n\tautogc = false\n")
         self.folder.mkdir(parents=True)
         self.scene.begin()
         self.scene.history()
+        with (self.scene.remote / "config").open("a") as unpacked:  # the foreign hand reads loose objects and refs
+            unpacked.write("[gc]\n\tauto = 0\n[receive]\n\tautogc = false\n")
         self.stranger = Stranger(self.scene, self.chance)
         settings = {
             "store": "sqlite:///state/advisor.db",
