@@ -98,7 +98,7 @@ _RULES: tuple[tuple[Intent, re.Pattern[str]], ...] = tuple(
 _FILLER = frozenset(
     "show me the a an of for in on at to and or is are was were plot graph draw chart display how much many high big what s current now please "
     "value values metric metrics last past since from service over during hour hours minute minutes day days compare with yesterday today than "
-    "before vs versus between ago it its full fast slow large does do did usage use".split()
+    "before vs versus between ago it its full fast slow large does do did usage use have has had there been being by i we you".split()
 )
 
 
