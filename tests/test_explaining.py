@@ -165,10 +165,10 @@ def test_the_deadline_holds_for_all_rounds_together(alone: dict[str, Any]) -> No
     wrong = Step(text=json.dumps(larger_heap()))
     late = Step(text="late", delay=60)
     began = time.monotonic()
-    report, _server, _seconds = asked([wrong, late, late], deadline_seconds=4, retries=2)
+    report, _server, _seconds = asked([wrong, late, late], deadline_seconds=10, retries=2)
     assert proposed(report) == proposed(alone)
     assert report["model"]["cause"].startswith("capacity")  # what was judged before the silence is shown
-    assert time.monotonic() - began < 30  # three deadlines and their retries would be more
+    assert time.monotonic() - began < 60  # nine tries of ten seconds would be more
 
 
 def test_a_model_that_dies_in_its_repair_leaves_the_first_judgement(alone: dict[str, Any]) -> None:
